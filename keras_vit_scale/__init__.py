@@ -1,0 +1,76 @@
+"""Vision Transformers at scale in Keras 3.
+
+Models, the training recipe and the scaling laws of "Scaling Vision Transformers"
+(Zhai, Kolesnikov, Houlsby, Beyer, arXiv 2106.04560).
+
+What Keras must know to load a saved model is imported at once; `data`, `evaluation`,
+`planning`, `scaling` and `training` when they are first used.
+"""
+
+import importlib
+
+from keras_vit_scale.models import (
+    SIZES,
+    TABLE_2,
+    ViT,
+    ViT_B16,
+    ViT_B28,
+    ViT_B32,
+    ViT_G14,
+    ViT_L16,
+    ViT_S16,
+    ViT_S32,
+    ViT_Ti16,
+    ViT_g14,
+    ViT_s16,
+    ViT_s28,
+    ViTConfig,
+    preset,
+)
+from keras_vit_scale.optimizers import Adafactor, head_and_body
+from keras_vit_scale.schedules import ReciprocalSqrt
+from keras_vit_scale.training import SigmoidCrossEntropy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SIZES",
+    "TABLE_2",
+    "Adafactor",
+    "FewShot",
+    "ReciprocalSqrt",
+    "SigmoidCrossEntropy",
+    "ViT",
+    "ViTConfig",
+    "ViT_B16",
+    "ViT_B28",
+    "ViT_B32",
+    "ViT_G14",
+    "ViT_L16",
+    "ViT_S16",
+    "ViT_S32",
+    "ViT_Ti16",
+    "ViT_g14",
+    "ViT_s16",
+    "ViT_s28",
+    "data",
+    "evaluation",
+    "head_and_body",
+    "planning",
+    "preset",
+    "scaling",
+]
+
+_LATER = {"FewShot": "evaluation"}
+
+
+def __getattr__(name):
+    if name in ("data", "evaluation", "planning", "scaling"):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _LATER:
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

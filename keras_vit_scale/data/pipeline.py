@@ -1,0 +1,81 @@
+"""Batches for `fit` on every backend: a pure function of the seed and the step."""
+
+import grain
+import numpy as np
+
+from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform, to_input
+from keras_vit_scale.data.sources import Source
+from keras_vit_scale.models.config import check_positive_integers
+
+
+def train_batches(
+    source: Source,
+    transform: TrainTransform,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    stop: int | None = None,
+) -> grain.IterDataset:
+    """Shuffled, augmented batches for the steps from `start` to `stop`.
+
+    Every epoch is a new permutation of (seed, epoch), and an image's augmentation a
+    function of the seed and its place in the stream; so a run that starts again at
+    step 700 sees what it would have seen. Batches run across the ends of epochs:
+    each has `batch_size` images, and each image comes once an epoch.
+
+    Args:
+        source: Images and labels.
+        transform: What happens to each image.
+        batch_size: Images a step.
+        seed: Decides order and augmentation.
+        start: First step.
+        stop: Step before which to stop, or `None` to go on for ever.
+
+    Returns:
+        A Grain dataset of (images, labels): float32 (B, H, W, 3) in [-1, 1] and
+        int64 (B,). Keras' `fit` takes it as it is.
+
+    Raises:
+        ValueError: If the batch size is no positive integer or the steps are no range.
+
+    Example:
+
+    >>> from keras_vit_scale.data import TrainTransform, digits, train_batches
+    >>> batches = train_batches(digits(), TrainTransform(8, crop="shift", flip=False), 64)
+    >>> images, labels = next(iter(batches))
+    >>> images.shape, labels.shape
+    ((64, 8, 8, 3), (64,))
+    """
+    check_positive_integers(batch_size=batch_size)
+    if start < 0 or (stop is not None and stop < start):
+        raise ValueError(
+            f"Steps must be a range from 0 on. Received: start={start}, stop={stop}"
+        )
+
+    def augment(example, rng):
+        image, label = example
+        return transform(image, rng), label
+
+    # Grain gives seed s in epoch e the permutation of seed s + 1 in epoch e - 1;
+    # spread seeds keep the runs of a study apart.
+    spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    data = grain.MapDataset.source(source).seed(spread).shuffle().repeat().random_map(augment)
+    return _threaded(data.batch(batch_size)[start:stop])
+
+
+def eval_batches(source: Source, transform: EvalTransform, batch_size: int) -> grain.IterDataset:
+    """Batches of a source in its order, each image once; the last may be smaller.
+
+    Returns:
+        A Grain dataset of (images, labels), as `train_batches`.
+    """
+    check_positive_integers(batch_size=batch_size)
+    data = grain.MapDataset.source(source).map(lambda example: (transform(example[0]), example[1]))
+    return _threaded(data.batch(batch_size))
+
+
+def _threaded(batches: grain.MapDataset) -> grain.IterDataset:
+    """Batches read ahead. Two threads hide the reading; more fight over Python's lock."""
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+    return batches.map(lambda batch: (to_input(batch[0]), batch[1])).to_iter_dataset(options)

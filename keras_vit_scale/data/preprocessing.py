@@ -1,0 +1,159 @@
+"""From images of any size to what a model reads, as functions of one image.
+
+Images are uint8, (H, W, channels). Resizing is Pillow's bilinear filter, which averages
+over the source when it shrinks; sizes are (height, width).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from keras_vit_scale.models.config import image_shape
+
+#: The paper evaluates a central 224 of a short side of 256.
+MARGIN = 256 / 224
+
+
+def resize(image: np.ndarray, size: tuple[int, int], box=None) -> np.ndarray:
+    """An image, or the part in `box` (left, top, right, bottom), squashed to `size`."""
+    if box is None and image.shape[:2] == tuple(size):
+        return image
+    grey = image.shape[-1] == 1
+    picture = Image.fromarray(image[..., 0] if grey else image)
+    resized = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR, box))
+    return resized[..., None] if grey else resized
+
+
+def resize_short(image: np.ndarray, side: int) -> np.ndarray:
+    """The image with its shorter side made `side` and its aspect kept."""
+    height, width = image.shape[:2]
+    scale = side / min(height, width)
+    return resize(image, (max(side, round(height * scale)), max(side, round(width * scale))))
+
+
+def central_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle `size` of an image.
+
+    Raises:
+        ValueError: If the image is smaller.
+    """
+    height, width = image.shape[:2]
+    if height < size[0] or width < size[1]:
+        raise ValueError(
+            f"A crop must fit the image. Received: crop {size} of an image of {height} x {width}"
+        )
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def inception_crop(image, size, rng, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3), attempts=100):
+    """A random part of 5 to 100 % of the area, its aspect between 3:4 and 4:3, squashed to `size`.
+
+    Area and aspect are drawn until a part fits; the whole image after `attempts`.
+    """
+    height, width = image.shape[:2]
+    for _ in range(attempts):
+        target = height * width * rng.uniform(*area)
+        ratio = rng.uniform(*aspect)
+        w, h = round((target * ratio) ** 0.5), round((target / ratio) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
+            return resize(image, size, (left, top, left + w, top + h))
+    return resize(image, size)
+
+
+def random_flip(image: np.ndarray, rng) -> np.ndarray:
+    """The image or its mirror, with equal chance."""
+    return image[:, ::-1] if rng.random() < 0.5 else image
+
+
+def random_shift(image: np.ndarray, pixels: int, rng) -> np.ndarray:
+    """The image moved by up to `pixels` each way, its edge filled with zeros."""
+    height, width, channels = image.shape
+    padded = np.zeros((height + 2 * pixels, width + 2 * pixels, channels), image.dtype)
+    padded[pixels : pixels + height, pixels : pixels + width] = image
+    top, left = rng.integers(2 * pixels + 1), rng.integers(2 * pixels + 1)
+    return padded[top : top + height, left : left + width]
+
+
+def to_input(images: np.ndarray) -> np.ndarray:
+    """A batch of bytes, (B, H, W, 1 or 3), as float32 RGB in [-1, 1]."""
+    values = images.astype(np.float32) * (2 / 255) - 1
+    return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """What happens to a training image.
+
+    Args:
+        image_size: Side of the result, or `(height, width)`.
+        crop: "inception" (the paper's), "shift" (squashed to the size, then moved
+            by up to `max_shift` pixels) or "none" (squashed to the size).
+        flip: Mirror half of the images; the paper does, digits should not.
+        max_shift: Pixels for "shift".
+
+    Raises:
+        ValueError: If an option is unknown or a number is out of range.
+    """
+
+    image_size: int | tuple[int, int]
+    crop: str = "inception"
+    flip: bool = True
+    max_shift: int = 1
+
+    def __post_init__(self):
+        image_shape(self.image_size)
+        _check_option("crop", self.crop, ("inception", "shift", "none"))
+        if self.max_shift < 0:
+            raise ValueError(f"`max_shift` must not be negative. Received: {self.max_shift}")
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        size = image_shape(self.image_size)
+        if self.crop == "inception":
+            image = inception_crop(image, size, rng)
+        else:
+            image = resize(image, size)
+            if self.crop == "shift":
+                image = random_shift(image, self.max_shift, rng)
+        return random_flip(image, rng) if self.flip else image
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """What happens to an image for evaluation: nothing random.
+
+    Args:
+        image_size: Side of the result, or `(height, width)`.
+        resize: "short" (the paper's evaluation: the short side to 256/224 of the
+            size, then the central crop), "squash" (the paper's few-shot probe:
+            both sides to 256/224, then the central crop) or "none" (squashed to
+            the size, nothing cut off).
+
+    Raises:
+        ValueError: If an option is unknown.
+    """
+
+    image_size: int | tuple[int, int]
+    resize: str = "short"
+
+    def __post_init__(self):
+        image_shape(self.image_size)
+        _check_option("resize", self.resize, ("short", "squash", "none"))
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        size = image_shape(self.image_size)
+        if self.resize == "none":
+            return resize(image, size)
+        larger = tuple(round(side * MARGIN) for side in size)
+        if self.resize == "short":
+            image = resize_short(image, max(larger))
+        else:
+            image = resize(image, larger)
+        return central_crop(image, size)
+
+
+def _check_option(name, value, options):
+    if value not in options:
+        raise ValueError(f"`{name}` must be one of {options}. Received: {name}={value!r}")

@@ -1,0 +1,226 @@
+"""Where images come from: sized, indexable sources of (image, label).
+
+An image is uint8, (H, W, channels) with one channel or three; a label is an integer in
+[0, classes). `labels` holds them all without decoding an image.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from keras_vit_scale.data.decode import read_image
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+class Source(Protocol):
+    """Anything with a length, items (image, label), all labels, and names of the classes."""
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]: ...
+
+
+class ArraySource:
+    """Images held in memory.
+
+    Args:
+        images: uint8, (N, H, W) for grey or (N, H, W, channels) with 1 or 3 channels.
+        labels: Integers, (N,), in [0, classes).
+        class_names: Names of the classes; by default "0", "1", ... to the largest label.
+
+    Raises:
+        ValueError: If the arrays are empty, of the wrong type or shape, of
+            different lengths, or a label is outside its range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale.data import ArraySource
+    >>> source = ArraySource(np.zeros((3, 8, 8), "uint8"), [0, 1, 1])
+    >>> len(source), source[2][0].shape, source.class_names
+    (3, (8, 8, 1), ('0', '1'))
+    """
+
+    def __init__(self, images, labels, class_names: Sequence[str] | None = None):
+        images = np.asarray(images)
+        if images.ndim == 3:
+            images = images[..., None]
+        if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
+            raise ValueError(
+                "`images` must be uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3). "
+                f"Received: {images.dtype} of shape {images.shape}"
+            )
+        self.images = images
+        self.labels, self.class_names = check_labels(labels, class_names, len(images))
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], int(self.labels[index])
+
+
+class ImageFolder:
+    """Image files in one folder a class: `root/class/name.png`.
+
+    Classes and files are sorted by name, so that an index means the same image on
+    every machine. PNG, JPEG, WebP and BMP files of any size are read; others are
+    ignored. Images come as RGB.
+
+    Args:
+        root: The folder that holds the folders of the classes.
+
+    Raises:
+        ValueError: If the folder does not exist, or a class, or the whole, holds no image.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise ValueError(f"An image folder must exist. Received: {str(root)!r}")
+        names = sorted(p.name for p in self.root.iterdir() if p.is_dir())
+        self.files: list[Path] = []
+        labels = []
+        for label, name in enumerate(names):
+            files = sorted(
+                p for p in (self.root / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES
+            )
+            if not files:
+                raise ValueError(
+                    "Each folder of an image folder is a class and must hold images "
+                    f"({', '.join(IMAGE_SUFFIXES)}). Received: {str(self.root / name)!r} without any"
+                )
+            self.files += files
+            labels += [label] * len(files)
+        self.labels, self.class_names = check_labels(labels, names, len(self.files))
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        return read_image(self.files[index]), int(self.labels[index])
+
+
+class Subset:
+    """Some images of a source, in the given order.
+
+    Args:
+        source: The whole.
+        indices: Which of its images.
+        classes: Indices of the classes to keep as this subset's classes, renumbered
+            in that order; all of them, as they are, by default.
+
+    Raises:
+        ValueError: If there is no image, or one is of a class not kept.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale.data import ArraySource, Subset
+    >>> whole = ArraySource(np.zeros((3, 8, 8), "uint8"), [0, 2, 2])
+    >>> Subset(whole, [2, 1], classes=[2]).labels
+    array([0, 0])
+    """
+
+    def __init__(self, source: Source, indices, classes: Sequence[int] | None = None):
+        self.source = source
+        self.indices = np.asarray(indices, dtype=np.int64)
+        labels, names = source.labels[self.indices], source.class_names
+        if classes is not None:
+            kept = {c: i for i, c in enumerate(classes)}
+            if not set(labels.tolist()) <= set(kept):
+                raise ValueError(
+                    "The images of a subset must be of its classes. "
+                    f"Received: classes={list(classes)}, labels {sorted(set(labels.tolist()))}"
+                )
+            labels = np.array([kept[label] for label in labels.tolist()], dtype=np.int64)
+            names = [names[c] for c in classes]
+        self.labels, self.class_names = check_labels(labels, names, len(self.indices))
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, index):
+        image, _ = self.source[int(self.indices[index])]
+        return image, int(self.labels[index])
+
+
+def digits() -> ArraySource:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels, grey; nothing is downloaded.
+
+    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits",
+    UCI Machine Learning Repository, 1998.
+
+    Example:
+
+    >>> from keras_vit_scale.data import digits
+    >>> len(digits()), digits()[0][0].shape
+    (1797, (8, 8, 1))
+    """
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    # Grey values from 0 to 16 become bytes from 0 to 255.
+    return ArraySource(np.round(data.images * (255 / 16)).astype(np.uint8), data.target)
+
+
+def open_source(name: str | Path) -> Source:
+    """The source that a name stands for: "digits", a folder of images, or an `.npz` file.
+
+    The file must hold `images` and `labels` as `ArraySource` takes them, and may
+    hold `class_names`.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    path = Path(name)
+    if str(name) == "digits":
+        return digits()
+    if path.is_dir():
+        return ImageFolder(path)
+    if path.suffix == ".npz" and path.is_file():
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = {"images", "labels"} - set(arrays)
+            if missing:
+                raise ValueError(
+                    "An .npz data set must hold `images` and `labels`. "
+                    f"Received: {str(path)!r} without {sorted(missing)}"
+                )
+            names = [str(n) for n in arrays["class_names"]] if "class_names" in arrays else None
+            return ArraySource(arrays["images"], arrays["labels"], names)
+    raise ValueError(
+        "A data set must be 'digits', an existing folder of class folders, or an existing "
+        f".npz file. Received: {str(name)!r}"
+    )
+
+
+def check_labels(labels, class_names, count) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as int64 and the names of their classes, after checking both.
+
+    Raises:
+        ValueError: If there are no images, or the labels are not `count` integers
+            in the range of the classes.
+    """
+    labels = np.asarray(labels)
+    if count == 0:
+        raise ValueError("A data set must hold at least one image. Received: none")
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            "`labels` must be one integer an image. "
+            f"Received: {labels.dtype} of shape {labels.shape} for {count} images"
+        )
+    classes = int(labels.max()) + 1 if class_names is None else len(class_names)
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
+        raise ValueError(
+            f"Labels must be in [0, {classes}), the number of classes. "
+            f"Received: {sorted(set(outside.tolist()))[:5]}"
+        )
+    names = range(classes) if class_names is None else class_names
+    return labels.astype(np.int64), tuple(str(n) for n in names)

@@ -1,0 +1,46 @@
+"""Vision Transformers: presets, embeddings, encoder, pooling and builders."""
+
+from keras_vit_scale.models.config import ViTConfig
+from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
+from keras_vit_scale.models.encoder import Encoder
+from keras_vit_scale.models.pooling import AttentionPooling, TokenPooling
+from keras_vit_scale.models.presets import SIZES, TABLE_2, preset
+from keras_vit_scale.models.vit import (
+    ViT,
+    ViT_B16,
+    ViT_B28,
+    ViT_B32,
+    ViT_G14,
+    ViT_L16,
+    ViT_S16,
+    ViT_S32,
+    ViT_Ti16,
+    ViT_g14,
+    ViT_s16,
+    ViT_s28,
+)
+
+__all__ = [
+    "SIZES",
+    "TABLE_2",
+    "AttentionPooling",
+    "ClassToken",
+    "Encoder",
+    "PatchEmbedding",
+    "PositionEmbedding",
+    "TokenPooling",
+    "ViT",
+    "ViTConfig",
+    "ViT_B16",
+    "ViT_B28",
+    "ViT_B32",
+    "ViT_G14",
+    "ViT_L16",
+    "ViT_S16",
+    "ViT_S32",
+    "ViT_Ti16",
+    "ViT_g14",
+    "ViT_s16",
+    "ViT_s28",
+    "preset",
+]

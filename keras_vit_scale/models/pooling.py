@@ -1,0 +1,118 @@
+"""Three ways to make one vector of the tokens: attention (MAP), their mean, the [class] token."""
+
+import keras
+from keras import ops
+
+from keras_vit_scale.models.block import (
+    WeightSpec,
+    attention,
+    attention_weights,
+    layer_norm,
+    mlp,
+    mlp_weights,
+    norm_weights,
+)
+from keras_vit_scale.models.config import check_heads, check_positive_integers
+
+POOLINGS = ("map", "gap", "token")
+
+
+def map_weights(width: int, mlp_dim: int, heads: int) -> dict[str, WeightSpec]:
+    """The weights of MAP: probe, attention, norm and MLP."""
+    return {
+        "probe": WeightSpec((1, 1, width), keras.initializers.GlorotUniform()),
+        **attention_weights(width, heads),
+        **norm_weights("mlp_norm", width),
+        **mlp_weights(width, mlp_dim),
+    }
+
+
+@keras.saving.register_keras_serializable("keras_vit_scale")
+class AttentionPooling(keras.layers.Layer):
+    """Multihead attention pooling (MAP): a learned probe attends to all tokens.
+
+    `y = attention(probe, tokens)`, without a residual, then `y + mlp(norm(y))`.
+
+    Args:
+        heads: Attention heads; they must divide the width of the tokens.
+        mlp_dim: Hidden features of the MLP.
+        **kwargs: `name`, `dtype` and `trainable` of a Keras layer.
+
+    Call arguments:
+        tokens: (B, N, D).
+
+    Returns:
+        One vector an image, (B, D).
+
+    Raises:
+        ValueError: If an argument is not a positive integer, or `heads` does
+            not divide the width.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale.models import AttentionPooling
+    >>> AttentionPooling(heads=2, mlp_dim=20)(np.zeros((3, 5, 8), "float32")).shape == (3, 8)
+    True
+    """
+
+    def __init__(self, heads, mlp_dim, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_integers(heads=heads, mlp_dim=mlp_dim)
+        self.heads = heads
+        self.mlp_dim = mlp_dim
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        check_heads(self.heads, width)
+        self.head = {
+            name: self.add_weight(name=name, shape=weight.shape, initializer=weight.initializer)
+            for name, weight in map_weights(width, self.mlp_dim, self.heads).items()
+        }
+
+    def call(self, tokens):
+        w = {name: ops.convert_to_tensor(v) for name, v in self.head.items()}
+        probe = ops.broadcast_to(w["probe"], (ops.shape(tokens)[0], 1, tokens.shape[-1]))
+        y = attention(probe, tokens, w)
+        y = y + mlp(layer_norm(y, w, "mlp_norm"), w)
+        return y[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads, "mlp_dim": self.mlp_dim}
+
+
+@keras.saving.register_keras_serializable("keras_vit_scale")
+class TokenPooling(keras.layers.Layer):
+    """The first token, (B, N, D) to (B, D): the [class] token's features.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale.models import TokenPooling
+    >>> TokenPooling()(np.zeros((3, 5, 8), "float32")).shape == (3, 8)
+    True
+    """
+
+    def call(self, tokens):
+        return tokens[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1])
+
+
+def pooling_layer(pooling: str, heads: int, mlp_dim: int, **kwargs) -> keras.layers.Layer:
+    """The layer, named `pooling`, that an option of `POOLINGS` stands for.
+
+    Raises:
+        ValueError: If there is no such option.
+    """
+    if pooling == "map":
+        return AttentionPooling(heads, mlp_dim, name="pooling", **kwargs)
+    if pooling == "gap":
+        return keras.layers.GlobalAveragePooling1D(name="pooling", **kwargs)
+    if pooling == "token":
+        return TokenPooling(name="pooling", **kwargs)
+    raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")

@@ -1,0 +1,130 @@
+"""The Vision Transformer as a functional Keras model, and a builder for each row of Table 2."""
+
+import keras
+
+from keras_vit_scale.models.block import EPSILON
+from keras_vit_scale.models.config import ViTConfig, image_shape
+from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
+from keras_vit_scale.models.encoder import Encoder
+from keras_vit_scale.models.pooling import POOLINGS, pooling_layer
+from keras_vit_scale.models.presets import preset
+
+
+def ViT(
+    config: str | ViTConfig,
+    num_classes: int | None = 1000,
+    *,
+    image_size: int | tuple[int, int] = 224,
+    pooling: str = "map",
+    head_bias: float = 0.0,
+    unroll: bool = False,
+    dtype=None,
+    name: str | None = None,
+) -> keras.Model:
+    """A Vision Transformer with random weights, as a plain functional Keras model.
+
+    Its layers are named: `patch_embedding`, `position_embedding`, (`class_token`,)
+    `encoder`, `norm`, `pooling`, `head`.
+
+    Args:
+        config: A preset's name such as `"B/16"` (see `SIZES`), or a `ViTConfig`.
+        num_classes: Classes of the head, whose outputs are logits; `None` for
+            a model that ends with the representation, (B, D).
+        image_size: Side of the images in pixels, or `(height, width)`.
+        pooling: `"map"` (the paper's choice), `"gap"` or `"token"`.
+        head_bias: Initial bias of the head, whose kernel starts at zero. The
+            paper sets -10 for sigmoid pre-training on 29,593 classes.
+        unroll: Trace every block instead of scanning one, on the same weights.
+        dtype: A Keras dtype or dtype policy for every layer.
+        name: Name of the model; by default made of the preset's.
+
+    Returns:
+        A `keras.Model` from images (B, H, W, 3), with values in [-1, 1], to
+        logits (B, C) or the representation (B, D).
+
+    Raises:
+        ValueError: If the preset or pooling is unknown, the image size is no
+            multiple of the patch, or `num_classes` is not positive.
+
+    Source: Zhai et al., "Scaling Vision Transformers", arXiv 2106.04560, Table 2
+    and section 3.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale import ViT, ViTConfig
+    >>> model = ViT("mu/8", num_classes=10, image_size=32)
+    >>> model.predict(np.zeros((2, 32, 32, 3)), verbose=0).shape
+    (2, 10)
+    >>> shape = ViTConfig(width=12, depth=2, mlp_dim=48, heads=3, patch_size=8)
+    >>> ViT(shape, num_classes=None, image_size=(16, 32), pooling="gap").output_shape
+    (None, 12)
+    """
+    if name is None and isinstance(config, str):
+        name = f"ViT_{config.replace('/', '_').replace('-', '_')}"
+    config = preset(config) if isinstance(config, str) else config
+    if not isinstance(config, ViTConfig):
+        raise ValueError(
+            f"`config` must be a preset's name or a ViTConfig. Received: config={config!r}"
+        )
+    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
+        raise ValueError(
+            "`num_classes` must be a positive integer, or None for the representation. "
+            f"Received: num_classes={num_classes!r}"
+        )
+    if pooling not in POOLINGS:
+        raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
+    height, width = image_shape(image_size)
+    if height % config.patch_size or width % config.patch_size:
+        raise ValueError(
+            "`image_size` must be a multiple of the patch size. "
+            f"Received: image_size={image_size}, patch_size={config.patch_size}"
+        )
+
+    images = keras.Input((height, width, 3), name="image")
+    x = PatchEmbedding(config.width, config.patch_size, dtype=dtype, name="patch_embedding")(images)
+    x = PositionEmbedding(dtype=dtype, name="position_embedding")(x)
+    if pooling == "token":
+        x = ClassToken(dtype=dtype, name="class_token")(x)
+    x = Encoder(
+        config.depth, config.heads, config.mlp_dim, unroll=unroll, dtype=dtype, name="encoder"
+    )(x)
+    x = keras.layers.LayerNormalization(epsilon=EPSILON, dtype=dtype, name="norm")(x)
+    x = pooling_layer(pooling, config.heads, config.mlp_dim, dtype=dtype)(x)
+    if num_classes is not None:
+        x = keras.layers.Dense(
+            num_classes,
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant(head_bias),
+            dtype=dtype,
+            name="head",
+        )(x)
+    return keras.Model(images, x, name=name)
+
+
+def _builder(preset_name: str):
+    def build(num_classes: int | None = 1000, **kwargs) -> keras.Model:
+        return ViT(preset_name, num_classes, **kwargs)
+
+    function_name = f"ViT_{preset_name.replace('/', '')}"
+    c = preset(preset_name)
+    build.__name__ = build.__qualname__ = function_name
+    build.__doc__ = f"""ViT-{preset_name}: `ViT({preset_name!r}, num_classes, **kwargs)`.
+
+    Width {c.width}, depth {c.depth}, MLP width {c.mlp_dim}, {c.heads} heads, patches of
+    {c.patch_size} x {c.patch_size} pixels. Arguments, returns and errors are those of `ViT`.
+    """
+    return build
+
+
+ViT_s28 = _builder("s/28")
+ViT_s16 = _builder("s/16")
+ViT_S32 = _builder("S/32")
+ViT_Ti16 = _builder("Ti/16")
+ViT_B32 = _builder("B/32")
+ViT_S16 = _builder("S/16")
+ViT_B28 = _builder("B/28")
+ViT_B16 = _builder("B/16")
+ViT_L16 = _builder("L/16")
+ViT_g14 = _builder("g/14")
+ViT_G14 = _builder("G/14")

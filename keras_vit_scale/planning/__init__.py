@@ -1,0 +1,13 @@
+"""What a model costs, known before it is built: parameters, FLOPs, core-days."""
+
+from keras_vit_scale.planning.compute import TPUV3_CORE_FLOPS, tpuv3_core_days
+from keras_vit_scale.planning.flops import forward_flops, training_flops
+from keras_vit_scale.planning.parameters import parameters
+
+__all__ = [
+    "TPUV3_CORE_FLOPS",
+    "forward_flops",
+    "parameters",
+    "tpuv3_core_days",
+    "training_flops",
+]

@@ -1,0 +1,314 @@
+"""What a study is: sizes, durations, seeds, data, recipe and probe, as dataclasses or YAML."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import pydantic
+import yaml
+
+from keras_vit_scale.data import EvalTransform, TrainTransform
+from keras_vit_scale.models import ViTConfig, preset
+from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.optimizers import head_and_body
+from keras_vit_scale.optimizers.decay import check_decay
+from keras_vit_scale.schedules import ReciprocalSqrt
+
+_STRICT = pydantic.ConfigDict(extra="forbid")
+
+
+class StudyError(Exception):
+    """A study that cannot be run as it is described or with the folder it has."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What trunks are trained on and what they are judged on.
+
+    The probe's images are ones that no trunk saw. They come from `downstream`, from
+    `held_out_classes` or from `held_out` images of `upstream`: give one of the three.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    upstream: str = "digits"
+    """Training images: "digits", a folder of class folders, or an .npz file."""
+    downstream: str | None = None
+    """Images for the probe: another data set, named the same way."""
+    held_out: int = 0
+    """Or: this many random images of `upstream`, of the same classes."""
+    held_out_classes: tuple[str, ...] = ()
+    """Or: the images of these classes of `upstream`, which no trunk learns."""
+    split_seed: int = 0
+    """Decides which images are held out."""
+    crop: str = "inception"
+    """Training crop: "inception" (the paper's), "shift" or "none"."""
+    flip: bool = True
+    """Whether to mirror half of the training images."""
+    max_shift: int = 1
+    """Pixels that the crop "shift" moves an image at most."""
+
+    def __post_init__(self):
+        given = [
+            name
+            for name in ("downstream", "held_out", "held_out_classes")
+            if getattr(self, name)
+        ]
+        if len(given) != 1 or self.held_out < 0:
+            raise ValueError(
+                "Give exactly one of downstream, held_out and held_out_classes, "
+                "so that the probe has images that no trunk saw. "
+                f"Received: {', '.join(given) or 'none'}"
+            )
+        if self.downstream == self.upstream:
+            raise ValueError(
+                "Downstream images must not be those of the training. Received the same data set "
+                f"as upstream and downstream: {self.upstream!r}; use held_out instead"
+            )
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """How trunks and cooldowns are trained: Adafactor and the reciprocal square root."""
+
+    __pydantic_config__ = _STRICT
+
+    batch_size: int = 4096
+    """Images a step."""
+    peak: float = 8e-4
+    """Learning rate at the end of the warm-up."""
+    peaks: dict[str, float] = field(default_factory=dict)
+    """Other peak rates for some sizes, by name."""
+    rates_chosen: str = "not tuned"
+    """How the rates were chosen: a law must not measure mistuning. Shown in the report."""
+    warmup_steps: int = 10_000
+    """Steps until the peak."""
+    timescale: float = 10_000.0
+    """Steps after the warm-up until the rate has fallen to 1 / sqrt(2)."""
+    cooldown: float = 0.3
+    """Part of each duration that is its cooldown, between 0 and 1."""
+    loss: str = "sigmoid"
+    """"sigmoid" (summed over classes, the paper's) or "softmax"."""
+    head_decay: float = 3.0
+    """Decoupled weight decay of the classifier's kernel."""
+    body_decay: float = 0.03
+    """Decoupled weight decay of every other kernel."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradients."""
+
+    def __post_init__(self):
+        check_positive_integers(batch_size=self.batch_size)
+        if not 0 <= self.cooldown < 1:
+            raise ValueError(
+                f"`cooldown` is a part of the duration, in [0, 1). Received: {self.cooldown}"
+            )
+        if self.loss not in ("sigmoid", "softmax"):
+            raise ValueError(f"`loss` must be 'sigmoid' or 'softmax'. Received: {self.loss!r}")
+        if not self.clip_norm > 0:
+            raise ValueError(f"`clip_norm` must be positive. Received: {self.clip_norm}")
+        check_decay(head_and_body(self.head_decay, self.body_decay))
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """The few-shot probe that judges every result."""
+
+    __pydantic_config__ = _STRICT
+
+    shots: tuple[int, ...] = (5, 10)
+    """Examples a class. The law is fitted for each."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Choices of the examples; errors are averaged over them."""
+    l2: float = 1024.0
+    """Penalty of the ridge."""
+    test_fraction: float = 0.5
+    """Part of the downstream images that is classified; examples come from the rest."""
+    resize: str = "squash"
+    """Preprocessing: "squash" (the paper's), "short" or "none"."""
+
+    def __post_init__(self):
+        if not self.shots or not self.seeds:
+            raise ValueError(
+                "A probe needs at least one number of shots and one seed. "
+                f"Received: shots={self.shots}, seeds={self.seeds}"
+            )
+        check_positive_integers(**{f"shots[{i}]": s for i, s in enumerate(self.shots)})
+        if not 0 < self.test_fraction < 1:
+            raise ValueError(
+                f"`test_fraction` must be in (0, 1). Received: {self.test_fraction}"
+            )
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A scaling study: every size trained once a seed, cooled down at every duration."""
+
+    __pydantic_config__ = _STRICT
+
+    sizes: tuple[str, ...]
+    """Models to compare: presets such as S/16, or names of `shapes`."""
+    durations: tuple[int, ...]
+    """Steps at which a cooldown of each trunk ends."""
+    data: DataConfig
+    image_size: int = 224
+    """Side of the images in pixels."""
+    seeds: tuple[int, ...] = (0,)
+    """One trunk a size for each: decides weights, order and augmentation."""
+    shapes: dict[str, ViTConfig] = field(default_factory=dict)
+    """Shapes of your own, by name."""
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+
+    def __post_init__(self):
+        for name in ("sizes", "durations", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must be one or more, each once. Received: {values}")
+        check_positive_integers(
+            image_size=self.image_size,
+            **{f"durations[{i}]": d for i, d in enumerate(self.durations)},
+        )
+        unknown = sorted(set(self.recipe.peaks) - set(self.sizes))
+        if unknown:
+            raise ValueError(
+                "`recipe.peaks` must name sizes of the study. "
+                f"Received: {unknown}; the sizes are {list(self.sizes)}"
+            )
+        for size in self.sizes:
+            if self.image_size % self.shape(size).patch_size:
+                raise ValueError(
+                    "`image_size` must be a multiple of every patch size. Received: "
+                    f"image_size={self.image_size}, {size} with {self.shape(size).patch_size}"
+                )
+            for duration in self.durations:
+                self.schedule(size, duration)
+        folders = [folder_name(size, self.shape(size)).casefold() for size in self.sizes]
+        if len(set(folders)) < len(folders):
+            raise ValueError(
+                "Sizes must differ by more than case and slashes, for their folders. "
+                f"Received: {list(self.sizes)}"
+            )
+        self.train_transform()
+        self.probe_transform()
+
+    def shape(self, size: str) -> ViTConfig:
+        """The shape of a size: one of `shapes`, or a preset."""
+        return self.shapes[size] if size in self.shapes else preset(size)
+
+    def peak(self, size: str) -> float:
+        """The peak rate of a size."""
+        return self.recipe.peaks.get(size, self.recipe.peak)
+
+    def branch_step(self, duration: int) -> int:
+        """The step at which the cooldown that ends at `duration` leaves the trunk."""
+        return duration - round(self.recipe.cooldown * duration)
+
+    def schedule(self, size: str, duration: int | None = None) -> ReciprocalSqrt:
+        """The schedule of a size's trunk, or of its branch that ends at `duration`."""
+        r = self.recipe
+        trunk = ReciprocalSqrt(
+            self.peak(size), warmup_steps=r.warmup_steps, timescale=r.timescale
+        )
+        if duration is None:
+            return trunk
+        return trunk.with_cooldown(duration, duration - self.branch_step(duration))
+
+    def train_transform(self) -> TrainTransform:
+        """Preprocessing of the training images."""
+        d = self.data
+        return TrainTransform(self.image_size, d.crop, d.flip, d.max_shift)
+
+    def probe_transform(self) -> EvalTransform:
+        """Preprocessing of the probe's images."""
+        return EvalTransform(self.image_size, self.probe.resize)
+
+
+def folder_name(size: str, shape: ViTConfig) -> str:
+    """A folder's name for a size: without a slash, and not by case alone unlike another.
+
+    Example:
+
+    >>> from keras_vit_scale.models import preset
+    >>> from keras_vit_scale.scaling.config import folder_name
+    >>> folder_name("s/16", preset("s/16")), folder_name("S/16", preset("S/16"))
+    ('s-16_w256_d6', 'S-16_w384_d12')
+    """
+    safe = "".join(c if c.isalnum() or c in "-." else "-" for c in size)
+    return f"{safe}_w{shape.width}_d{shape.depth}"
+
+
+def built_in_studies() -> list[str]:
+    """Names of the studies that come with the package."""
+    folder = resources.files("keras_vit_scale.scaling") / "studies"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir())
+
+
+def load_config(name: str | Path) -> StudyConfig:
+    """The study of a YAML file, or a built-in one by its name.
+
+    Raises:
+        StudyError: If there is no such study, or the file breaks a rule; unknown
+            keys are refused.
+    """
+    if str(name) in built_in_studies():
+        text = (resources.files("keras_vit_scale.scaling") / "studies" / f"{name}.yaml").read_text(
+            encoding="utf-8"
+        )
+    else:
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudyError(
+                f"A study must be a YAML file or one of {built_in_studies()}. "
+                f"Received: {str(name)!r} ({error})"
+            ) from error
+    try:
+        return _ADAPTER.validate_python(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise StudyError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+    except pydantic.ValidationError as error:
+        raise StudyError(f"{name}: {_one_line(error)}") from error
+
+
+def dump_config(config: StudyConfig) -> str:
+    """The YAML text that `load_config` reads as `config`."""
+    plain = _ADAPTER.dump_python(config, mode="json")
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+_ADAPTER = pydantic.TypeAdapter(StudyConfig)
+
+
+def _one_line(error: pydantic.ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "unexpected_keyword_argument":
+            message = "no such option"
+        problems.append(f"{where}: {message}" if where else message)
+    return "; ".join(problems)
+
+
+def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:
+    """Why results of `old` cannot stand beside those of `new`; empty if they can.
+
+    A study may gain or lose sizes, durations and seeds. What a result depends on
+    must stay: data, recipe, probe, image size, and the shape and rate of each size.
+    """
+    reasons = []
+    if old.image_size != new.image_size:
+        reasons.append(f"image_size was {old.image_size}, now {new.image_size}")
+    for part, free in (("data", ()), ("recipe", ("peak", "peaks", "rates_chosen")), ("probe", ())):
+        before, after = getattr(old, part), getattr(new, part)
+        for f in dataclasses.fields(before):
+            a, b = getattr(before, f.name), getattr(after, f.name)
+            if f.name not in free and a != b:
+                reasons.append(f"{part}.{f.name} was {a!r}, now {b!r}")
+    for size in sorted(set(old.sizes) & set(new.sizes)):
+        for what in ("shape", "peak"):
+            a, b = getattr(old, what)(size), getattr(new, what)(size)
+            if a != b:
+                reasons.append(f"the {what} of {size} was {a}, now {b}")
+    return reasons

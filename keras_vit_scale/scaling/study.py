@@ -1,0 +1,312 @@
+"""Running a study: one trunk a size and seed, cooled down at every duration, then probed.
+
+    out/
+      study.yaml                       what the study is
+      runs/<size>/seed-<n>/
+        trunk/step-<m>/                a checkpoint wherever a cooldown leaves the trunk
+        steps-<m>/model.keras          the model at the end of a cooldown
+        steps-<m>/result.json          its errors: the piece is done
+      results.csv, law.json, frontier.png, report.html
+
+Every file is written whole or not at all, and finished pieces are found by listing the
+folders; so a study that was interrupted goes on where it stopped, and ends the same.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_vit_scale.data import Source, hold_out, hold_out_classes, open_source
+from keras_vit_scale.evaluation import FewShot, representation
+from keras_vit_scale.models import ViT
+from keras_vit_scale.optimizers import Adafactor, head_and_body
+from keras_vit_scale.planning import forward_flops, parameters, training_flops, tpuv3_core_days
+from keras_vit_scale.scaling.config import (
+    StudyConfig,
+    StudyError,
+    conflicts,
+    dump_config,
+    folder_name,
+    load_config,
+)
+from keras_vit_scale.training.checkpoint import (
+    CheckpointError,
+    is_complete,
+    restore_checkpoint,
+    save_checkpoint,
+    write_text,
+)
+from keras_vit_scale.training.losses import SigmoidCrossEntropy
+from keras_vit_scale.training.loop import Diverged, train_steps
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study is, for whoever shows it."""
+
+    done_steps: int
+    total_steps: int
+    doing: str
+
+
+def run_study(
+    config: StudyConfig, out: str | Path, on_progress: Callable[[Progress], None] | None = None
+) -> None:
+    """Runs what is missing of a study in the folder `out`.
+
+    Everything that can be checked is checked before the first step: the data, the
+    examples that the probe needs, and that the folder holds no other study.
+
+    Args:
+        config: The study.
+        out: Its folder, made if need be. If it holds the same study, only missing
+            pieces are run; sizes, durations and seeds may have been added.
+        on_progress: Called with a `Progress` several times a second.
+
+    Raises:
+        StudyError: If the folder holds another study's results, or training
+            diverges.
+        ValueError: If the data do not serve the study.
+    """
+    out = Path(out)
+    upstream, probe = open_data(config)
+    claim_folder(config, out)
+    runs = [
+        Run(config, size, seed, out, upstream, probe)
+        for seed in config.seeds
+        for size in config.sizes
+    ]
+    clock = _Clock(sum(run.steps_left() for run in runs), on_progress)
+    for run in runs:
+        if run.unfinished():
+            run.execute(clock)
+            keras.utils.clear_session()
+
+
+def open_data(config: StudyConfig) -> tuple[Source, FewShot]:
+    """Upstream images, and the probe on downstream images that are none of them.
+
+    Raises:
+        ValueError: If the data cannot be read or a class has too few examples.
+    """
+    d, p = config.data, config.probe
+    upstream = open_source(d.upstream)
+    if d.downstream is not None:
+        downstream = open_source(d.downstream)
+    elif d.held_out_classes:
+        upstream, downstream = hold_out_classes(upstream, d.held_out_classes)
+    else:
+        upstream, downstream = hold_out(upstream, d.held_out, d.split_seed)
+    test_images = round(p.test_fraction * len(downstream))
+    examples, test = hold_out(downstream, test_images, d.split_seed)
+    probe = FewShot(
+        examples, test, config.probe_transform(), shots=p.shots, seeds=p.seeds, l2=p.l2
+    )
+    return upstream, probe
+
+
+def claim_folder(config: StudyConfig, out: Path) -> None:
+    """Writes `study.yaml`, unless the folder holds results that `config` contradicts.
+
+    Raises:
+        StudyError: If it does, saying which settings differ.
+    """
+    path = out / "study.yaml"
+    if path.exists():
+        reasons = conflicts(load_config(path), config)
+        if reasons:
+            raise StudyError(
+                f"{out} holds a study with other settings: {'; '.join(reasons)}. "
+                "Take another folder, or the settings of that study."
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(path, dump_config(config))
+
+
+class Run:
+    """One size with one seed: a trunk and its cooldowns."""
+
+    def __init__(self, config, size, seed, out, upstream, probe):
+        self.config, self.size, self.seed = config, size, seed
+        self.upstream, self.probe = upstream, probe
+        self.shape = config.shape(size)
+        self.folder = Path(out) / "runs" / folder_name(size, self.shape) / f"seed-{seed}"
+        self.label = f"{size} seed {seed}"
+
+    def unfinished(self) -> list[int]:
+        """Durations without a result."""
+        return [
+            d for d in sorted(self.config.durations) if not (self.branch(d) / "result.json").is_file()
+        ]
+
+    def branch(self, duration: int) -> Path:
+        return self.folder / f"steps-{duration:08d}"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.folder / "trunk" / f"step-{step:08d}"
+
+    def trunk_plan(self) -> list[tuple[int, int]]:
+        """Stretches (start, stop) of the trunk that the missing branches still need."""
+        steps = {self.config.branch_step(d) for d in self.config.durations}
+        saved = {s for s in steps if is_complete(self.checkpoint(s))}
+        wanted = {self.config.branch_step(d) for d in self.unfinished()} - saved
+        return trunk_stretches(wanted, saved)
+
+    def steps_left(self) -> int:
+        """Training steps that `execute` will do, trunk and cooldowns."""
+        cooldowns = sum(d - self.config.branch_step(d) for d in self.unfinished())
+        return cooldowns + sum(stop - start for start, stop in self.trunk_plan())
+
+    def execute(self, clock: "_Clock") -> None:
+        """Trains the trunk as far as a missing branch needs it, then each missing branch."""
+        missing = self.unfinished()
+        keras.utils.set_random_seed(self.seed)
+        classes = len(self.upstream.class_names)
+        model = ViT(
+            self.shape,
+            classes,
+            image_size=self.config.image_size,
+            # The log-odds of one class among all; the paper's -10 is that of 29,593.
+            head_bias=-float(np.log(classes - 1)) if self._sigmoid() and classes > 1 else 0.0,
+            name="vit",
+        )
+        self._grow_trunk(model, clock)
+        features = representation(model)
+        for duration in missing:
+            self._cool_down(model, features, duration, clock)
+
+    def _sigmoid(self):
+        return self.config.recipe.loss == "sigmoid"
+
+    def _grow_trunk(self, model, clock):
+        """Makes a checkpoint at every step where a missing branch leaves the trunk."""
+        plan = self.trunk_plan()
+        if plan:
+            self._compile(model, None)
+        for start, stop in plan:
+            if start != int(model.optimizer.iterations):
+                self._restore(model, start)
+            self._train(model, stop, f"{self.label}: trunk", clock)
+            save_checkpoint(self.checkpoint(stop), model, stop)
+
+    def _cool_down(self, model, features, duration, clock):
+        started = time.perf_counter()
+        branch_step = self.config.branch_step(duration)
+        self._compile(model, duration)
+        self._restore(model, branch_step)
+        loss = self._train(model, duration, f"{self.label}: cooldown to {duration}", clock)
+        clock.say(f"{self.label}: probe at {duration}")
+        folder = self.branch(duration)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        model.save(folder / "model.keras", include_optimizer=False)
+        result = {
+            **self._costs(duration),
+            "cooldown_loss": loss,
+            "cooldown_seconds": round(time.perf_counter() - started, 3),
+            "backend": keras.backend.backend(),
+            "probes": [
+                {"shots": r.shots, "seed": r.seed, "error": 1 - r.accuracy}
+                for r in self.probe(features)
+            ],
+        }
+        write_text(folder / "result.json", json.dumps(result, indent=1))
+
+    def _costs(self, duration):
+        c = self.config
+        classes = len(self.upstream.class_names)
+        images = duration * c.recipe.batch_size
+        forward = forward_flops(self.shape, c.image_size, pooling="map", num_classes=classes)
+        flops = training_flops(forward, images)
+        return {
+            "size": self.size,
+            "seed": self.seed,
+            "steps": duration,
+            "images_seen": images,
+            "parameters": parameters(
+                self.shape, c.image_size, pooling="map", num_classes=classes
+            ),
+            "flops": flops,
+            "tpuv3_core_days": tpuv3_core_days(flops),
+        }
+
+    def _compile(self, model, duration):
+        recipe = self.config.recipe
+        model.compile(
+            optimizer=Adafactor(
+                self.config.schedule(self.size, duration),
+                weight_decay=head_and_body(recipe.head_decay, recipe.body_decay),
+                global_clipnorm=recipe.clip_norm,
+            ),
+            loss=SigmoidCrossEntropy()
+            if self._sigmoid()
+            else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+
+    def _restore(self, model, step):
+        try:
+            restore_checkpoint(self.checkpoint(step), model)
+        except CheckpointError as error:
+            raise StudyError(
+                f"{error}. Delete that folder to train the trunk to this step again."
+            ) from error
+
+    def _train(self, model, stop, doing, clock):
+        try:
+            return train_steps(
+                model,
+                self.upstream,
+                self.config.train_transform(),
+                batch_size=self.config.recipe.batch_size,
+                seed=self.seed,
+                stop=stop,
+                callbacks=[clock.callback(doing)],
+            )
+        except Diverged as error:
+            raise StudyError(
+                f"{doing} at a peak rate of {self.config.peak(self.size)}: {error}"
+            ) from error
+
+
+def trunk_stretches(wanted, saved) -> list[tuple[int, int]]:
+    """How to reach all `wanted` steps from step 0 and the `saved` ones, each step trained once.
+
+    Example:
+
+    >>> from keras_vit_scale.scaling.study import trunk_stretches
+    >>> trunk_stretches({10, 30, 70}, {20, 50})
+    [(0, 10), (20, 30), (50, 70)]
+    """
+    stretches, reached = [], {0, *saved}
+    for stop in sorted(wanted):
+        stretches.append((max(s for s in reached if s <= stop), stop))
+        reached.add(stop)
+    return stretches
+
+
+class _Clock:
+    """Counts steps and reports them, a few times a second."""
+
+    def __init__(self, total, report):
+        self.done, self.total, self.report = 0, total, report
+        self.last = float("-inf")
+
+    def callback(self, doing):
+        self.say(doing)
+        return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: self._step(doing))
+
+    def _step(self, doing):
+        self.done += 1
+        if time.monotonic() - self.last > 0.2:
+            self.say(doing)
+
+    def say(self, doing):
+        self.last = time.monotonic()
+        if self.report is not None:
+            self.report(Progress(self.done, self.total, doing))

@@ -1,0 +1,51 @@
+"""A range of training steps, on top of Keras' fit."""
+
+import math
+
+import keras
+
+from keras_vit_scale.data import Source, TrainTransform, train_batches
+
+
+class Diverged(Exception):
+    """Training whose loss is no longer a finite number."""
+
+
+def train_steps(
+    model: keras.Model,
+    source: Source,
+    transform: TrainTransform,
+    *,
+    batch_size: int,
+    seed: int,
+    stop: int,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+) -> float | None:
+    """Trains a compiled model from its optimizer's step to step `stop`.
+
+    The batches are those of `train_batches` for these steps, so it does not matter
+    in how many calls, or processes, a run reaches `stop`.
+
+    Returns:
+        The mean loss over the steps, or `None` if there was none to do.
+
+    Raises:
+        Diverged: If that loss is not finite.
+    """
+    start = int(model.optimizer.iterations)
+    if start >= stop:
+        return None
+    history = model.fit(
+        train_batches(source, transform, batch_size, seed=seed, start=start, stop=stop),
+        steps_per_epoch=stop - start,
+        shuffle=False,  # the batches are shuffled
+        verbose=0,
+        callbacks=callbacks,
+    )
+    loss = history.history["loss"][-1]
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"The loss became {loss} between steps {start} and {stop}; "
+            "lower the peak rate or lengthen the warm-up."
+        )
+    return loss
