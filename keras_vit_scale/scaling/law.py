@@ -1,6 +1,6 @@
 """The double-saturating power law of error against compute."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -69,12 +69,31 @@ class DoubleSaturatingLaw:
             )
         return max(0.0, ((error - self.c) / self.a) ** (-1 / self.b) - self.d)
 
+    def in_unit(self, factor: float) -> "DoubleSaturatingLaw":
+        """The same law of compute in another unit, of which one of this law's is `factor`."""
+        return replace(
+            self,
+            a=self.a * factor**self.b,
+            d=self.d * factor,
+            compute_range=self.compute_range
+            and tuple(limit * factor for limit in self.compute_range),
+        )
+
     def extrapolates(self, compute: float) -> bool:
         """Whether `compute` lies outside what the law was fitted to."""
         if self.compute_range is None:
             return False
         least, most = self.compute_range
         return not least <= compute <= most
+
+    def draw(self, compute, error, sizes=None, **options):
+        """Draws the law with points by size on log-log axes, and returns the axes.
+
+        Arguments are those of `draw_frontier`.
+        """
+        from keras_vit_scale.scaling.figure import draw_frontier
+
+        return draw_frontier(compute, error, sizes, self, **options)
 
     def __str__(self):
         return f"E = {self.c:.3g} + {self.a:.3g} (C + {self.d:.3g})^-{self.b:.3g}"
@@ -133,15 +152,13 @@ def fit_law(compute, error) -> DoubleSaturatingLaw:
                 if best is None or fit.cost < best.cost:
                     best = fit
     a, b, c, d = np.exp(best.x)
-    return DoubleSaturatingLaw(
-        a=float(a * scale**b),
-        b=float(b),
-        c=float(c),
-        d=float(d * scale),
+    law = DoubleSaturatingLaw(
+        *(float(parameter) for parameter in (a, b, c, d)),
         points=len(x),
         rms_log_error=float(np.sqrt(np.mean(best.fun**2))),
-        compute_range=(float(compute.min()), float(compute.max())),
+        compute_range=(float(x.min()), float(x.max())),
     )
+    return law.in_unit(float(scale))
 
 
 def _check_shows_a_law(compute, error):

@@ -211,6 +211,7 @@ class Run:
             "cooldown_loss": loss,
             "cooldown_seconds": round(time.perf_counter() - started, 3),
             "backend": keras.backend.backend(),
+            "test_images": len(self.probe.test),
             "probes": [
                 {"shots": r.shots, "seed": r.seed, "error": 1 - r.accuracy}
                 for r in self.probe(features)

@@ -1,0 +1,83 @@
+"""The frontier as a picture: error against compute, both logarithmic, the points by size."""
+
+import matplotlib
+
+from keras_vit_scale.planning import tpuv3_core_days
+from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
+from keras_vit_scale.scaling.law import DoubleSaturatingLaw
+
+#: How far the law is drawn beyond the points, as a factor of compute.
+EXTRAPOLATION = 10
+
+
+def draw_frontier(
+    compute,
+    error,
+    sizes=None,
+    law: DoubleSaturatingLaw | None = None,
+    *,
+    ax=None,
+    compute_label: str = "Training compute (FLOPs)",
+    error_label: str = "Error",
+    core_days: bool = False,
+):
+    """Draws results, their Pareto frontier and a law on log-log axes.
+
+    Args:
+        compute, error: The results.
+        sizes: A label each; points with one label share a colour and a line.
+        law: Drawn through the points, dashed beyond those it was fitted to.
+        ax: A matplotlib axes; a new figure's by default.
+        compute_label, error_label: Names of the axes.
+        core_days: Whether compute is in FLOPs and a second axis above should
+            show TPUv3 core-days.
+
+    Returns:
+        The axes.
+
+    Example:
+
+    >>> from keras_vit_scale.scaling.figure import draw_frontier
+    >>> ax = draw_frontier([1, 2, 3], [0.5, 0.4, 0.3], ["a", "a", "b"])
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['a', 'b', 'frontier']
+    """
+    import numpy as np
+
+    compute, error = check_points(compute, error)
+    sizes = np.array(["results"] * len(compute) if sizes is None else [str(s) for s in sizes])
+    if ax is None:
+        # A figure of its own, without pyplot: no global state, no window.
+        ax = matplotlib.figure.Figure(figsize=(7.2, 4.8), layout="constrained").subplots()
+    names = list(dict.fromkeys(sizes))
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
+    for name, colour in zip(names, colours, strict=True):
+        mine = np.flatnonzero(sizes == name)
+        mine = mine[np.argsort(compute[mine])]
+        ax.plot(
+            compute[mine], error[mine], "-o", color=colour, label=name, markersize=5, linewidth=1.1
+        )
+    frontier = pareto_frontier(compute, error)
+    ax.plot(
+        compute[frontier], error[frontier], "o", markersize=10, markerfacecolor="none",
+        markeredgecolor="black", label="frontier",
+    )  # fmt: skip
+    if law is not None:
+        least, most = law.compute_range or (compute.min(), compute.max())
+        inside = np.geomspace(least, most, 200)
+        beyond = np.geomspace(most, most * EXTRAPOLATION, 50)
+        ax.plot(inside, law.predict(inside), "-", color="crimson", linewidth=2, label=f"{law}")
+        ax.plot(beyond, law.predict(beyond), "--", color="crimson", linewidth=2)
+    ax.set(xscale="log", yscale="log", xlabel=compute_label, ylabel=error_label)
+    ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.yaxis.set_minor_formatter(
+        matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.8), labelOnlyBase=False)
+    )
+    ax.grid(True, which="both", linewidth=0.3, alpha=0.6)
+    ax.legend(fontsize=8)
+    if core_days:
+        above = ax.secondary_xaxis(
+            "top", functions=(tpuv3_core_days, lambda days: days / tpuv3_core_days(1.0))
+        )
+        above.set_xlabel("TPUv3 core-days")
+    return ax

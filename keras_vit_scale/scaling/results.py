@@ -1,0 +1,103 @@
+"""Results as tables: a study's own, and anybody's CSV."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from keras_vit_scale.scaling.frontier import check_points
+
+
+def collect_results(out: str | Path) -> pd.DataFrame:
+    """Finished results of a study folder: one row a size, seed, duration and number of shots.
+
+    `error` is the mean over the choices of the few examples, `error_sd` its standard
+    deviation, `classified` the images over all choices. Sorted by shots, size (by compute) and steps.
+    """
+    rows = []
+    for path in sorted(Path(out).glob("runs/*/*/*/result.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        probes = pd.DataFrame(result.pop("probes"))
+        for shots, group in probes.groupby("shots"):
+            rows.append(
+                {
+                    **result,
+                    "shots": int(shots),
+                    "error": group["error"].mean(),
+                    "error_sd": group["error"].std(ddof=0),
+                    "classified": len(group) * result["test_images"],
+                }
+            )
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows)
+    cost = table["flops"] / table["images_seen"]
+    return (
+        table.assign(cost=cost)
+        .sort_values(["shots", "cost", "size", "seed", "steps"])
+        .drop(columns="cost")
+        .reset_index(drop=True)
+    )
+
+
+def study_points(results: pd.DataFrame, shots: int) -> pd.DataFrame:
+    """One point a size and duration, its error the mean over the seeds.
+
+    The frontier of single runs would take the luckiest seed of each. Probes without
+    a single mistake count as half a mistake, the least that they could tell: a law
+    in log error has no place for 0.
+    """
+    chosen = results[results["shots"] == shots]
+    least = 0.5 / chosen["classified"]
+    chosen = chosen.assign(error=chosen["error"].clip(lower=least))
+    keys = ["size", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days"]
+    return chosen.groupby(keys, sort=False, as_index=False)["error"].mean()
+
+
+def read_points(
+    path: str | Path, compute: str = "flops", error: str = "error", by: str | None = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Compute and error of a CSV's rows, by the values of its column `by`.
+
+    Returns:
+        (compute, error) by group; one group, named "all", if `by` is `None`.
+
+    Raises:
+        ValueError: Naming file, line and column of the first value that is no
+            number or out of range, or a column that is missing.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
+        raise ValueError(f"Cannot read {str(path)!r} as CSV: {problem}") from problem
+    missing = [c for c in (compute, error, by) if c is not None and c not in table.columns]
+    if missing:
+        raise ValueError(
+            f"{path} must have the columns to fit. Received: no {missing}, but "
+            f"{list(table.columns)}; name yours with --compute, --error and --by"
+        )
+    if table.empty:
+        raise ValueError(f"{path} must have rows below its header. Received: none")
+    # The header is line 1.
+    lines = table.index + 2
+    rules = {
+        compute: (lambda v: np.isfinite(v) & (v > 0), "a positive number"),
+        error: (lambda v: (v > 0) & (v <= 1), "in (0, 1]"),
+    }
+    values = {}
+    for column, (valid, rule) in rules.items():
+        values[column] = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
+        with np.errstate(invalid="ignore"):
+            bad = ~valid(values[column])
+        if bad.any():
+            i = int(np.flatnonzero(bad)[0])
+            raise ValueError(
+                f"{path}, line {lines[i]}: column {column!r} must be {rule}. "
+                f"Received: {table[column].iloc[i]!r}"
+            )
+    groups = {"all": table.index} if by is None else table.groupby(by, sort=False).groups
+    return {
+        str(name): check_points(values[compute][rows], values[error][rows])
+        for name, rows in groups.items()
+    }

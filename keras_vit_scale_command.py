@@ -1,0 +1,66 @@
+"""Start of the command `keras-vit-scale`: sees that Keras finds a backend, then hands over.
+
+It lies beside the package because importing the package imports Keras, which chooses
+its backend at that moment.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+#: Keras' backends by the module each needs, the preferred first.
+BACKENDS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
+
+
+def configured_backend() -> str:
+    """The backend in Keras' configuration file; TensorFlow where there is none, as in Keras."""
+    home = os.environ.get("KERAS_HOME")
+    path = Path(home) if home else Path.home() / ".keras"
+    try:
+        return json.loads((path / "keras.json").read_text(encoding="utf-8"))["backend"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow"
+
+
+def choose_backend() -> str | None:
+    """Sets KERAS_BACKEND to an installed backend if it is unset and the configured one is missing.
+
+    Returns:
+        What was done, in a sentence, or `None` if nothing had to be.
+    """
+    if os.environ.get("KERAS_BACKEND"):
+        return None
+    configured = configured_backend()
+    if configured not in BACKENDS or importlib.util.find_spec(BACKENDS[configured]):
+        return None
+    for backend, module in BACKENDS.items():
+        if importlib.util.find_spec(module):
+            os.environ["KERAS_BACKEND"] = backend
+            return (
+                f"Keras' configured backend, {configured}, is not installed: using {backend}. "
+                "Set KERAS_BACKEND to choose."
+            )
+    raise SystemExit(
+        "keras-vit-scale: error: Keras needs a backend and none is installed: "
+        "run `pip install jax` (or tensorflow, or torch)."
+    )
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        note = choose_backend()
+    except SystemExit as error:
+        print(error.code, file=sys.stderr)
+        raise SystemExit(2) from None
+    if note:
+        print(f"keras-vit-scale: {note}", file=sys.stderr)
+    from keras_vit_scale.cli import run
+
+    raise SystemExit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

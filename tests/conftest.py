@@ -1,0 +1,31 @@
+"""One backend a process: KERAS_BACKEND chooses it."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vit_scale import ViTConfig
+
+# Prime, distinct sizes where the architecture allows it, so that swapped axes cannot pass.
+TINY = ViTConfig(width=15, depth=2, mlp_dim=19, heads=3, patch_size=2)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same weights in every run of a test."""
+    keras.utils.set_random_seed(7)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
+
+
+def as_numpy(tensor):
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+def randomise(model, rng, scale=0.3):
+    """Gives every weight a value, so that no zero or one hides a mistake."""
+    for weight in model.weights:
+        weight.assign(as_numpy(weight) + scale * rng.normal(size=weight.shape))

@@ -1,0 +1,42 @@
+"""What an import brings, seen from fresh processes."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import keras_vit_scale
+
+HEAVY = ["tensorflow", "torch", "jax", "keras_cv", "keras_tuner", "tensorflow_datasets", "pandas",
+         "scipy", "matplotlib", "grain", "sklearn", "plotly", "tyro", "pydantic"]  # fmt: skip
+
+
+def loaded_after(statement):
+    """The heavy modules that a fresh process holds after a statement."""
+    code = f"import sys, json; {statement}; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_adds_no_heavy_module_to_those_of_keras():
+    assert loaded_after("import keras_vit_scale") == loaded_after("import keras")
+
+
+def test_import_brings_no_other_backend():
+    backend = keras.backend.backend()
+    loaded = loaded_after("import keras_vit_scale")
+    assert backend in loaded
+    others = {"tensorflow", "torch"} - {backend}
+    assert not loaded & others
+
+
+@pytest.mark.parametrize("name", keras_vit_scale.__all__)
+def test_public_names_exist_and_are_documented(name):
+    assert getattr(keras_vit_scale, name).__doc__ or name in ("SIZES", "TABLE_2")
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="ViT_X99"):
+        keras_vit_scale.ViT_X99  # noqa: B018

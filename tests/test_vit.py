@@ -1,0 +1,177 @@
+"""The models as Keras models: layers, shapes, saving, bad input."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit_scale
+from conftest import TINY, as_numpy, randomise
+from keras_vit_scale import ViT, ViTConfig
+
+NAMES = ["image", "patch_embedding", "position_embedding", "encoder", "norm", "pooling", "head"]
+
+
+def test_layers_are_named():
+    assert [layer.name for layer in ViT(TINY, 5, image_size=8).layers] == NAMES
+    token = ViT(TINY, None, image_size=8, pooling="token")
+    assert [layer.name for layer in token.layers] == [*NAMES[:3], "class_token", *NAMES[3:6]]
+
+
+@pytest.mark.parametrize("pooling", ["map", "gap", "token"])
+def test_outputs_and_non_square_images(pooling, rng):
+    images = rng.normal(size=(3, 6, 10, 3))
+    model = ViT(TINY, 5, image_size=(6, 10), pooling=pooling)
+    features = ViT(TINY, None, image_size=(6, 10), pooling=pooling)
+    assert model.output_shape == (None, 5)
+    assert features.output_shape == (None, TINY.width)
+    assert model.predict(images, verbose=0).shape == (3, 5)
+    assert features.predict(images, verbose=0).shape == (3, TINY.width)
+
+
+def test_poolings_read_the_tokens_they_name(rng):
+    images = rng.normal(size=(2, 4, 4, 3)).astype("float32")
+    for pooling, pick in (("gap", lambda t: t.mean(1)), ("token", lambda t: t[:, 0])):
+        model = ViT(TINY, None, image_size=4, pooling=pooling)
+        randomise(model, rng)
+        tokens = keras.Model(model.input, model.get_layer("norm").output)(images)
+        assert tokens.shape[1] == 4 + (pooling == "token")
+        np.testing.assert_allclose(
+            as_numpy(model(images)), pick(as_numpy(tokens)), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_class_token_has_no_position(rng):
+    model = ViT(TINY, None, image_size=4, pooling="token")
+    randomise(model, rng)
+    tokens = keras.Model(model.input, model.get_layer("class_token").output)
+    out = as_numpy(tokens(rng.normal(size=(2, 4, 4, 3)).astype("float32")))
+    expected = as_numpy(model.get_layer("class_token").token)[0, 0]
+    np.testing.assert_array_equal(out[:, 0], np.stack([expected] * 2))
+
+
+def test_classifier_starts_at_zero_with_the_given_bias(rng):
+    model = ViT(TINY, 5, image_size=4, head_bias=-10.0)
+    logits = model.predict(rng.normal(size=(2, 4, 4, 3)), verbose=0)
+    np.testing.assert_array_equal(logits, np.full((2, 5), -10, "float32"))
+
+
+@pytest.mark.parametrize("pooling", ["map", "gap", "token"])
+def test_saved_models_load_in_a_fresh_process(pooling, rng, tmp_path):
+    model = ViT(TINY, 5, image_size=8, pooling=pooling)
+    randomise(model, rng)
+    images = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "expected.npz", images=images, logits=model.predict(images, verbose=0))
+    code = (
+        "import keras_vit_scale, keras, numpy as np;"
+        "model = keras.saving.load_model('model.keras');"
+        "data = np.load('expected.npz');"
+        "np.testing.assert_array_equal(model.predict(data['images'], verbose=0), data['logits'])"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_weights_file_serves_the_scanned_and_the_unrolled_model(rng, tmp_path):
+    scanned = ViT(TINY, 5, image_size=8)
+    unrolled = ViT(TINY, 5, image_size=8, unroll=True)
+    randomise(scanned, rng)
+    scanned.save_weights(tmp_path / "model.weights.h5")
+    unrolled.load_weights(tmp_path / "model.weights.h5")
+    images = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(
+        unrolled.predict(images, verbose=0), scanned.predict(images, verbose=0), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_every_layer_is_rebuilt_from_its_config():
+    model = ViT(TINY, 5, image_size=8, pooling="token", unroll=True, dtype="float32")
+    for layer in (*model.layers, *ViT(TINY, 5, image_size=8).layers):
+        again = type(layer).from_config(layer.get_config())
+        assert again.get_config() == layer.get_config()
+
+
+def test_symbolic_shapes_equal_eager_ones(rng):
+    images = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    for pooling in ("map", "gap", "token"):
+        model = ViT(TINY, 5, image_size=8, pooling=pooling)
+        x = images
+        for layer in model.layers[1:]:
+            symbolic = layer.compute_output_shape((None, *x.shape[1:]))
+            x = layer(x)
+            assert tuple(symbolic) == (None, *x.shape[1:]), layer.name
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
+def test_half_precision_policies_run_and_stay_close(policy, rng):
+    images = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    model = ViT(TINY, 5, image_size=8)
+    randomise(model, rng)
+    half = ViT(TINY, 5, image_size=8, dtype=policy)
+    half.set_weights(model.get_weights())
+    out = half(images)
+    assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
+    # bfloat16 has 8 bits: 0.4 % a rounding, over some tens of them.
+    np.testing.assert_allclose(
+        as_numpy(out).astype("float32"), as_numpy(model(images)), rtol=0.1, atol=0.1
+    )
+
+
+def test_preset_builders_are_the_presets():
+    model = keras_vit_scale.ViT_s28(num_classes=3, image_size=56)
+    assert model.name == "ViT_s_28"
+    assert model.count_params() == ViT("s/28", 3, image_size=56).count_params()
+    assert keras_vit_scale.ViT_s28(None, image_size=56).output_shape == (None, 256)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 9}, "`image_size` must be a multiple of the patch size"),
+        ({"image_size": (8, 9)}, "`image_size` must be a multiple of the patch size"),
+        ({"image_size": 0}, "`image_size` must be a positive integer"),
+        ({"image_size": (8, 8, 8)}, "`image_size` must be a positive integer"),
+        ({"pooling": "tokn"}, "`pooling` must be one of"),
+        ({"num_classes": 0}, "`num_classes` must be a positive integer, or None"),
+        ({"config": "b/16"}, "Did you mean 'B/16'"),
+        ({"config": 16}, "`config` must be a preset's name or a ViTConfig"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    arguments = {"config": TINY, "num_classes": 5, "image_size": 8, **arguments}
+    with pytest.raises(ValueError, match="must|preset") as error:
+        ViT(**arguments)
+    assert message in str(error.value)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(TypeError, match="poolng"):
+        keras_vit_scale.ViT_B16(poolng="map")
+
+
+def test_fit_and_evaluate_as_any_keras_model(rng):
+    # Two classes told apart by their mean: learnt within a few steps.
+    labels = np.arange(64) % 2
+    images = rng.normal(size=(64, 8, 8, 3)) * 0.3 + labels[:, None, None, None] - 0.5
+    model = ViT(ViTConfig(16, 2, 32, 2, 4), 2, image_size=8)
+    model.compile(
+        keras.optimizers.Adam(3e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    before = model.evaluate(images, labels, verbose=0, return_dict=True)
+    model.fit(images, labels, batch_size=16, epochs=6, verbose=0)
+    after = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert after["loss"] < before["loss"] / 2
+    assert after["accuracy"] > 0.9
+
+
+@pytest.mark.large
+def test_vit_g14_builds_and_runs_one_image():
+    model = keras_vit_scale.ViT_G14(num_classes=10)
+    assert round(model.count_params() / 1e9, 1) == 1.9  # with MAP, 1.84 without
+    logits = model.predict(np.zeros((1, 224, 224, 3), "float32"), verbose=0)
+    assert logits.shape == (1, 10)
+    assert np.isfinite(logits).all()
