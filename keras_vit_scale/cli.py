@@ -156,24 +156,50 @@ def study_run(
         {"downstream": downstream, "held_out": held_out, "held_out_classes": held_out_classes},
         {"batch_size": batch_size, "peak": peak, "peaks": peaks},
     )
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("reading data", total=None)
-        run_study(
-            study,
-            out,
-            lambda p: bar.update(
-                task, description=p.doing, completed=p.done_steps, total=p.total_steps
-            ),
-        )
+    with _StepBar() as bar:
+        run_study(study, out, bar.update)
     _report(out, json)
+
+
+class _StepBar:
+    """Shows a study's progress: a bar in a terminal, a line for each stretch in a log."""
+
+    def __init__(self):
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.task = self.bar.add_task("", total=None)
+        self.doing = None
+
+    def update(self, progress) -> None:
+        if self.console.is_terminal:
+            # Started with the first step, so that a mistake is told on a line of its own.
+            self.bar.start()
+            self.bar.update(
+                self.task,
+                description=progress.doing,
+                completed=progress.done_steps,
+                total=progress.total_steps,
+            )
+        elif progress.doing != self.doing:
+            self.doing = progress.doing
+            self.console.print(
+                f"{progress.done_steps}/{progress.total_steps} steps: {progress.doing}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
 
 
 def _override(study, study_values, data_values, probe_images, recipe_values):
@@ -379,8 +405,9 @@ def _mistakes() -> tuple[type[Exception], ...]:
 def _one_line(box: str) -> str:
     """tyro's message about a mistake, which is a box of several lines, as one line."""
     lines = [line.strip("╭╮╰╯│─ ") for line in box.splitlines() if not line.startswith("╭")]
+    lines = [text for text in lines if text.strip("-")]
     kept, suggesting = [], False
-    for text in filter(None, lines):
+    for text in lines:
         if text.startswith(("For full helptext", "Argument helptext")):
             break
         # Of a suggested option its name is enough, without its help.

@@ -22,7 +22,7 @@ def rng():
 
 
 def as_numpy(tensor):
-    return np.asarray(keras.ops.convert_to_numpy(tensor))
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(tensor)))
 
 
 def randomise(model, rng, scale=0.3):

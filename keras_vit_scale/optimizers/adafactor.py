@@ -223,6 +223,14 @@ class Adafactor(keras.optimizers.Optimizer):
         # Keras would apply one decay to all variables; `update_step` has each one's own.
         pass
 
+    def finalize_variable_values(self, var_list):
+        super().finalize_variable_values(var_list)
+        if self.use_ema:
+            # Keras leaves weights and averages in one buffer, which JAX will not donate
+            # twice: a second `fit` would fail.
+            for average in self._model_variables_moving_average:
+                average.assign(ops.copy(average))
+
     def get_config(self):
         return {
             **super().get_config(),

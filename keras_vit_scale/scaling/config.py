@@ -169,12 +169,6 @@ class StudyConfig:
             image_size=self.image_size,
             **{f"durations[{i}]": d for i, d in enumerate(self.durations)},
         )
-        unknown = sorted(set(self.recipe.peaks) - set(self.sizes))
-        if unknown:
-            raise ValueError(
-                "`recipe.peaks` must name sizes of the study. "
-                f"Received: {unknown}; the sizes are {list(self.sizes)}"
-            )
         for size in self.sizes:
             if self.image_size % self.shape(size).patch_size:
                 raise ValueError(
@@ -183,6 +177,12 @@ class StudyConfig:
                 )
             for duration in self.durations:
                 self.schedule(size, duration)
+        unknown = sorted(set(self.recipe.peaks) - set(self.sizes))
+        if unknown:
+            raise ValueError(
+                "`recipe.peaks` must name sizes of the study. "
+                f"Received: {unknown}; the sizes are {list(self.sizes)}"
+            )
         folders = [folder_name(size, self.shape(size)).casefold() for size in self.sizes]
         if len(set(folders)) < len(folders):
             raise ValueError(

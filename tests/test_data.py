@@ -1,0 +1,327 @@
+"""Sources, splits, preprocessing and batches, on arrays and on real image files."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_vit_scale.data import (
+    ArraySource,
+    EvalTransform,
+    ImageFolder,
+    Subset,
+    TrainTransform,
+    digits,
+    eval_batches,
+    hold_out,
+    hold_out_classes,
+    open_source,
+    train_batches,
+)
+from keras_vit_scale.data.preprocessing import (
+    central_crop,
+    inception_crop,
+    random_shift,
+    resize,
+    resize_short,
+    to_input,
+)
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Digits as files: two classes, PNG and JPEG, grey and colour, of mixed sizes."""
+    source = digits()
+    for i, (name, suffix, mode, size) in enumerate(
+        [
+            ("three/b.png", "PNG", "L", (8, 8)),
+            ("three/a.jpg", "JPEG", "RGB", (13, 11)),
+            ("three/c.JPEG", "JPEG", "L", (9, 17)),
+            ("one/z.png", "PNG", "RGBA", (12, 8)),
+            ("one/y.webp", "WEBP", "RGB", (10, 10)),
+        ]
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(source[i][0][..., 0]).resize(size).convert(mode).save(path, suffix)
+    (tmp_path / "one" / "notes.txt").write_text("not an image")
+    (tmp_path / "README").write_text("not a class")
+    return tmp_path
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    source = digits()
+    assert len(source) == 1797
+    assert source.class_names == tuple("0123456789")
+    image, label = source[5]
+    assert image.shape == (8, 8, 1)
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image[..., 0] / 255, data.images[5] / 16, atol=0.5 / 255)
+    assert label == data.target[5]
+
+
+def test_folder_is_read_in_the_order_of_its_names(folder):
+    source = ImageFolder(folder)
+    assert source.class_names == ("one", "three")
+    assert [f.name for f in source.files] == ["y.webp", "z.png", "a.jpg", "b.png", "c.JPEG"]
+    assert source.labels.tolist() == [0, 0, 1, 1, 1]
+    shapes = [source[i][0].shape for i in range(len(source))]
+    assert shapes == [(10, 10, 3), (8, 12, 3), (11, 13, 3), (8, 8, 3), (17, 9, 3)]
+    np.testing.assert_array_equal(source[3][0][..., :1], digits()[0][0])
+
+
+def test_sixteen_bit_grey_keeps_its_values(tmp_path):
+    (tmp_path / "a").mkdir()
+    values = np.array([[0, 256, 32768, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a" / "deep.png")
+    image, _ = ImageFolder(tmp_path)[0]
+    assert image[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_unreadable_file_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n....")
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        ImageFolder(tmp_path)[0]
+
+
+def test_npz_and_names_open(tmp_path):
+    whole = digits()
+    np.savez(tmp_path / "d.npz", images=whole.images[:7], labels=whole.labels[:7])
+    source = open_source(tmp_path / "d.npz")
+    np.testing.assert_array_equal(source.images, whole.images[:7])
+    assert len(open_source("digits")) == 1797
+
+
+IMAGES = np.zeros((3, 4, 4), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((IMAGES[:0], []), "at least one image"),
+        ((IMAGES.astype("float32"), [0, 1, 1]), "must be uint8"),
+        ((np.zeros((3, 4, 4, 2), np.uint8), [0, 1, 1]), "must be uint8"),
+        ((IMAGES, [0, 1]), "one integer an image"),
+        ((IMAGES, [0.0, 1.0, 1.0]), "one integer an image"),
+        ((IMAGES, [0, -1, 1]), r"in \[0, 2\).*\[-1\]"),
+        ((IMAGES, [0, 1, 2], ["a", "b"]), r"in \[0, 2\).*\[2\]"),
+    ],
+)
+def test_bad_arrays_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ArraySource(*arguments)
+
+
+def test_bad_sources_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="must exist"):
+        ImageFolder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="at least one image"):
+        ImageFolder(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty' without any"):
+        ImageFolder(tmp_path)
+    with pytest.raises(ValueError, match="must be 'digits'"):
+        open_source("cifar")
+    np.savez(tmp_path / "x.npz", images=IMAGES)
+    with pytest.raises(ValueError, match=r"without \['labels'\]"):
+        open_source(tmp_path / "x.npz")
+
+
+def test_parts_share_no_image():
+    source = digits()
+    rest, held_out = hold_out(source, 597, seed=3)
+    assert (len(rest), len(held_out)) == (1200, 597)
+    assert not set(rest.indices) & set(held_out.indices)
+    image, label = held_out[11]
+    np.testing.assert_array_equal(image, source[held_out.indices[11]][0])
+    assert label == source.labels[held_out.indices[11]]
+    assert set(hold_out(source, 597, seed=4)[1].indices) != set(held_out.indices)
+
+
+def test_classes_held_out_are_renumbered():
+    source = digits()
+    rest, held_out = hold_out_classes(source, ["7", "3"])
+    assert held_out.class_names == ("3", "7")
+    assert len(rest) + len(held_out) == len(source)
+    for part in (rest, held_out):
+        for i in (0, len(part) - 1):
+            label = part[i][1]
+            assert part.class_names[label] == str(source.labels[part.indices[i]])
+            assert part.labels[i] == label
+
+
+@pytest.mark.parametrize("count", [0, 1797, -1])
+def test_impossible_splits_are_refused(count):
+    with pytest.raises(ValueError, match="leave some on both sides"):
+        hold_out(digits(), count)
+
+
+@pytest.mark.parametrize("names", [[], ["eleven"], list("0123456789")])
+def test_impossible_class_splits_are_refused(names):
+    with pytest.raises(ValueError, match="some, but not all"):
+        hold_out_classes(digits(), names)
+
+
+def test_subset_refuses_classes_it_does_not_keep():
+    with pytest.raises(ValueError, match="must be of its classes"):
+        Subset(digits(), [0, 1], classes=[0])
+
+
+def test_resizes_keep_what_they_should(rng):
+    image = rng.integers(0, 256, (30, 45, 3), dtype=np.uint8)
+    assert resize(image, (7, 11)).shape == (7, 11, 3)
+    assert resize(image[..., :1], (7, 11)).shape == (7, 11, 1)
+    assert resize(image, (30, 45)) is image
+    assert resize_short(image, 20).shape == (20, 30, 3)
+    assert resize_short(image.transpose(1, 0, 2), 20).shape == (30, 20, 3)
+    np.testing.assert_array_equal(central_crop(image, (10, 5)), image[10:20, 20:25])
+    # Halving averages, so a board of black and white turns grey.
+    board = np.indices((8, 8)).sum(0)[..., None].astype(np.uint8) % 2 * 255
+    assert np.abs(resize(board, (4, 4))[1:-1, 1:-1].astype(int) - 127).max() <= 16
+
+
+def test_central_crop_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="must fit the image"):
+        central_crop(np.zeros((5, 9, 1), np.uint8), (6, 6))
+
+
+def test_inception_crop_covers_the_stated_areas(rng, monkeypatch):
+    from keras_vit_scale.data import preprocessing
+
+    boxes = []
+    monkeypatch.setattr(
+        preprocessing, "resize", lambda image, size, box=None: boxes.append(box) or image
+    )
+    image = np.zeros((60, 80, 3), np.uint8)
+    for _ in range(2000):
+        inception_crop(image, (8, 8), rng)
+    boxes = np.array([(0, 0, 80, 60) if b is None else b for b in boxes])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    area = width * height / (60 * 80)
+    assert (boxes >= 0).all()
+    assert (boxes[:, 2] <= 80).all()
+    assert (boxes[:, 3] <= 60).all()
+    assert area.min() == pytest.approx(0.05, abs=0.02)
+    assert area.max() > 0.9
+    # Sides are rounded to pixels, which moves the smallest aspects by a few percent.
+    assert (width / height).min() > 0.70
+    assert (width / height).max() < 1.42
+
+
+def test_random_shift_moves_by_at_most_its_pixels(rng):
+    image = np.zeros((5, 5, 1), np.uint8)
+    image[2, 2] = 9
+    places = {
+        tuple(np.argwhere(random_shift(image, 1, rng)[..., 0])[0]) for _ in range(200)
+    }
+    assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
+
+
+def test_to_input_is_rgb_between_minus_one_and_one():
+    batch = np.array([0, 255, 51], np.uint8).reshape(1, 1, 3, 1)
+    values = to_input(batch)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values[0, 0], [[-1] * 3, [1] * 3, [-0.6] * 3], atol=1e-6)
+
+
+def test_eval_transforms_follow_the_paper(rng):
+    image = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    short = resize(image, (256, 341))
+    np.testing.assert_array_equal(
+        EvalTransform(224, "short")(image), short[16 : 16 + 224, 58 : 58 + 224]
+    )
+    squashed = resize(image, (256, 256))
+    np.testing.assert_array_equal(EvalTransform(224, "squash")(image), squashed[16:240, 16:240])
+    np.testing.assert_array_equal(EvalTransform(224, "none")(image), resize(image, (224, 224)))
+
+
+def test_flip_mirrors_half_of_the_images(rng):
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    transform = TrainTransform(2, crop="none", flip=True)
+    mirrored = [np.array_equal(transform(image, rng), image[:, ::-1]) for _ in range(400)]
+    assert 150 < sum(mirrored) < 250
+    still = TrainTransform(2, crop="none", flip=False)
+    np.testing.assert_array_equal(still(image, rng), image)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainTransform(8, crop="incpetion"), "`crop` must be one of"),
+        (lambda: TrainTransform(8, max_shift=-1), "`max_shift` must not be negative"),
+        (lambda: TrainTransform(0), "`image_size` must be a positive integer"),
+        (lambda: EvalTransform(8, resize="crop"), "`resize` must be one of"),
+        (lambda: train_batches(digits(), TrainTransform(8), 0), "`batch_size` must be a positive"),
+        (lambda: train_batches(digits(), TrainTransform(8), 4, start=-1), "must be a range"),
+        (lambda: train_batches(digits(), TrainTransform(8), 4, start=3, stop=2), "must be a range"),
+    ],
+)
+def test_bad_options_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# Each image's first pixel is its index, so that batches can be traced to images.
+TRACED = ArraySource(
+    np.tile(np.arange(23, dtype=np.uint8)[:, None, None], (1, 4, 4)), np.arange(23) % 5
+)
+STILL = TrainTransform(4, crop="none", flip=False)
+
+
+def indices(batches):
+    return [np.rint((images[:, 0, 0, 0] + 1) * 127.5).astype(int).tolist() for images, _ in batches]
+
+
+def test_every_image_comes_once_an_epoch_in_a_new_order():
+    seen = np.concatenate(indices(train_batches(TRACED, STILL, 7, stop=23))).reshape(7, 23)
+    for epoch in seen:
+        assert sorted(epoch) == list(range(23))
+    assert len({tuple(epoch) for epoch in seen}) == 7
+
+
+def test_labels_belong_to_their_images():
+    for images, labels in train_batches(TRACED, STILL, 7, stop=4):
+        traced = np.rint((images[:, 0, 0, 0] + 1) * 127.5).astype(int)
+        np.testing.assert_array_equal(labels, traced % 5)
+
+
+def test_batches_are_a_function_of_seed_and_step():
+    source, transform = digits(), TrainTransform(6, crop="inception", flip=True)
+
+    def run(seed, start, stop):
+        return list(train_batches(source, transform, 5, seed=seed, start=start, stop=stop))
+
+    whole = run(1, 0, 9)
+    for (a, la), (b, lb) in zip(whole[4:], run(1, 4, 9), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(la, lb)
+    assert any(not np.array_equal(a, b) for (a, _), (b, _) in zip(whole, run(2, 0, 9), strict=True))
+
+
+def test_neighbouring_seeds_do_not_share_their_permutations():
+    epochs = {
+        seed: np.concatenate(indices(train_batches(TRACED, STILL, 23, seed=seed, stop=4))).reshape(4, 23)
+        for seed in (0, 1)
+    }
+    assert not {tuple(e) for e in epochs[0]} & {tuple(e) for e in epochs[1]}
+
+
+def test_eval_batches_come_in_order_and_end_with_the_rest():
+    batches = indices(eval_batches(TRACED, EvalTransform(4, resize="none"), 10))
+    assert batches == [list(range(10)), list(range(10, 20)), [20, 21, 22]]
+
+
+def test_fit_takes_the_batches_and_sees_each_step(folder):
+    """A folder of mixed sizes trains a Keras model, on whichever backend."""
+    model = keras.Sequential(
+        [keras.Input((6, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    data = train_batches(ImageFolder(folder), TrainTransform(6), 3, stop=8)
+    history = model.fit(data, steps_per_epoch=4, epochs=2, shuffle=False, verbose=0)
+    assert int(model.optimizer.iterations) == 8
+    assert np.isfinite(history.history["loss"]).all()

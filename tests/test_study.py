@@ -1,0 +1,367 @@
+"""A real, small study: run, killed, continued, reported, through library and command."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from keras_vit_scale.data import digits
+from keras_vit_scale.scaling import (
+    StudyError,
+    collect_results,
+    load_config,
+    read_points,
+    run_study,
+    write_report,
+)
+from keras_vit_scale.scaling.findings import advise, describe, find
+from keras_vit_scale.scaling.results import study_points
+from keras_vit_scale.training.checkpoint import is_complete
+
+STUDY = """
+sizes: [a, B]
+durations: [6, 10, 20]
+image_size: 8
+shapes:
+  a: {width: 8, depth: 1, mlp_dim: 16, heads: 2, patch_size: 4}
+  B: {width: 12, depth: 2, mlp_dim: 24, heads: 2, patch_size: 4}
+data: {upstream: digits, held_out: 597, crop: shift, flip: false}
+recipe: {batch_size: 16, peak: 0.01, warmup_steps: 2, timescale: 10, cooldown: 0.5}
+probe: {shots: [1, 5], seeds: [0, 1], resize: none}
+"""
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_vit_scale_command", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A study that ran without interruption, by the command."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "study.yaml").write_text(STUDY)
+    done = command("study", "run", folder / "study.yaml", "--out", folder / "out")
+    assert done.returncode == 0, done.stderr
+    return folder / "out", done.stdout
+
+
+def test_every_piece_is_there(finished):
+    out, printed = finished
+    for name in ("study.yaml", "results.csv", "law.json", "frontier.png", "report.html"):
+        assert (out / name).stat().st_size > 100
+    for size in ("a_w8_d1", "B_w12_d2"):
+        run = out / "runs" / size / "seed-0"
+        assert all(is_complete(run / "trunk" / f"step-{s:08d}") for s in (3, 5, 10))
+        for steps in (6, 10, 20):
+            assert (run / f"steps-{steps:08d}" / "result.json").is_file()
+    for heading in ("5-shot error by size and steps", "Found", "Try next", "Written"):
+        assert heading in printed
+
+
+def test_results_are_rows_with_their_costs(finished):
+    table = pd.read_csv(finished[0] / "results.csv")
+    assert len(table) == 2 * 3 * 2
+    assert set(table["size"]) == {"a", "B"}
+    assert (table["images_seen"] == table["steps"] * 16).all()
+    assert table["error"].between(0.2, 1).all()
+    # By hand: 4 patches of 4 x 4 x 3, width 8, one block with an MLP of 16, MAP, 10 classes.
+    block = 4 * 4 * 8 * 8 + 2 * 4 * 4 * 8 + 2 * 4 * 8 * 16
+    pool = (1 + 4 + 4 + 1) * 8 * 8 + 2 * 1 * 4 * 8 + 2 * 8 * 16
+    forward = 2 * (4 * 48 * 8 + block + pool + 8 * 10)
+    flops = table[(table["size"] == "a") & (table["steps"] == 20)]["flops"]
+    assert (flops == 3 * forward * 20 * 16).all()
+
+
+def test_saved_models_are_the_judged_ones(finished):
+    from keras_vit_scale.scaling.study import open_data
+
+    out, _ = finished
+    config = load_config(out / "study.yaml")
+    _, probe = open_data(config)
+    branch = out / "runs" / "B_w12_d2" / "seed-0" / "steps-00000020"
+    model = keras.saving.load_model(branch / "model.keras")
+    recorded = json.loads((branch / "result.json").read_text())["probes"]
+    for r, saved in zip(probe(model), recorded, strict=True):
+        assert (r.shots, r.seed) == (saved["shots"], saved["seed"])
+        assert 1 - r.accuracy == pytest.approx(saved["error"], abs=1e-12)
+
+
+def test_no_trunk_saw_an_image_of_the_probe(finished):
+    from keras_vit_scale.scaling.study import open_data
+
+    upstream, probe = open_data(load_config(finished[0] / "study.yaml"))
+    trained = set(upstream.indices)
+    # Subsets of subsets: back to indices of the digits.
+    held_out = probe.test.source
+    tested = set(held_out.indices[probe.test.indices])
+    examples = set(held_out.indices[probe.train.source.indices[probe.train.indices]])
+    assert not trained & tested
+    assert not trained & examples
+    assert not tested & examples
+
+
+def results_of(out):
+    return {
+        str(p.relative_to(out)): {
+            k: v for k, v in json.loads(p.read_text()).items() if k != "cooldown_seconds"
+        }
+        for p in out.glob("runs/*/*/*/result.json")
+    }
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_the_same(finished, tmp_path):
+    """SIGKILL after each kind of file first appears; the last run finishes."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    out = tmp_path / "out"
+    arguments = ["study", "run", tmp_path / "study.yaml", "--out", out]
+    for pattern in ("runs/a*/*/trunk/*/arrays.safetensors", "runs/a*/*/*/result.json"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "keras_vit_scale_command", *map(str, arguments)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while not list(out.glob(pattern)):
+            assert process.poll() is None, "ended before it could be killed"
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(results_of(out)) < 6
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert results_of(out) == results_of(finished[0])
+
+
+def test_more_durations_run_only_what_is_missing(finished, tmp_path):
+    import shutil
+
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    before = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*/*/result.json")}
+    study = load_config(out / "study.yaml")
+    reports = []
+    run_study(
+        dataclasses.replace(study, sizes=("a",), durations=(6, 8, 20)), out, reports.append
+    )
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert (out / "runs" / "a_w8_d1" / "seed-0" / "steps-00000008" / "result.json").is_file()
+    # From the trunk's step 3 to 4, and the cooldown from there to 8.
+    assert reports[-1].total_steps == reports[-1].done_steps == 5
+
+
+def test_another_study_in_the_folder_is_refused(finished):
+    study = load_config(finished[0] / "study.yaml")
+    other = dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, batch_size=8))
+    with pytest.raises(StudyError, match="recipe.batch_size was 16, now 8"):
+        run_study(other, finished[0])
+    assert load_config(finished[0] / "study.yaml") == study
+
+
+def test_too_few_examples_for_the_shots_stop_it_before_any_work(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY.replace("shots: [1, 5]", "shots: [99]"))
+    done = command("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "as many examples as the probe has shots" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_divergence_names_size_and_rate(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY.replace("peak: 0.01", "peak: 1.0e+30"))
+    done = command("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "a seed 0: trunk at a peak rate of 1e+30" in last
+    assert "lower the peak rate" in last
+
+
+@pytest.mark.parametrize("kind", ["classes", "folder"])
+def test_probe_on_other_classes_and_other_data(kind, tmp_path):
+    """Held-out classes; and another data set, a folder of image files."""
+    study = yaml_study = STUDY.replace("[6, 10, 20]", "[6]").replace("[a, B]", "[a]")
+    if kind == "classes":
+        study = yaml_study.replace("held_out: 597", "held_out_classes: ['3', '7', '8']")
+    else:
+        source = digits()
+        for i in range(200):
+            image, label = source[i]
+            folder = tmp_path / "photos" / f"class {label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(255 - image[..., 0]).resize((12, 16)).save(folder / f"{i}.png")
+        study = yaml_study.replace("held_out: 597", f"downstream: '{tmp_path / 'photos'}'")
+    (tmp_path / "study.yaml").write_text(study)
+    run_study(load_config(tmp_path / "study.yaml"), tmp_path / "out")
+    results = collect_results(tmp_path / "out")
+    assert len(results) == 2
+    assert results["error"].between(0.01, 1).all()
+
+
+def synthetic(errors, seeds=1):
+    """A results table with given errors by size (rows) and steps (columns)."""
+    rows = []
+    for i, (size, line) in enumerate(errors.items()):
+        for j, error in enumerate(line):
+            for seed in range(seeds):
+                steps, cost = 100 * 4**j, 1e6 * 8**i
+                rows.append(
+                    {
+                        "size": size, "seed": seed, "steps": steps, "images_seen": steps * 10,
+                        "parameters": 10**i, "flops": cost * steps * 10,
+                        "tpuv3_core_days": cost * steps * 1e-17, "shots": 10,
+                        "error": error + 0.01 * (seed - (seeds - 1) / 2), "classified": 1000,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+SATURATING = {
+    "small": [0.60, 0.50, 0.48, 0.475],
+    "middle": [0.55, 0.35, 0.25, 0.20],
+    "large": [0.50, 0.25, 0.14, 0.09],
+}
+
+
+def test_findings_name_what_saturates_and_what_to_try():
+    found = find(synthetic(SATURATING), 10)
+    assert found.saturated() == ["small"]
+    assert found.best["size"] == "large"
+    assert found.law is not None
+    told = "\n".join(describe(found))
+    assert "small has stopped improving: from 1,600 to 6,400 steps" in told
+    # By hand: log(0.14 / 0.09) / log(4).
+    assert found.end_slopes()["large"] == pytest.approx(0.3187, abs=1e-4)
+    assert "--durations 12800" in "\n".join(advise(found))
+
+
+def test_advice_depends_on_what_is_the_bottleneck():
+    data_bound = {**SATURATING, "large": [0.5, 0.3, 0.26, 0.255]}
+    assert "add data" in "\n".join(advise(find(synthetic(data_bound), 10)))
+    flat = {**SATURATING, "large": [0.5, 0.3, 0.15, 0.148]}
+    assert "large has stopped improving too" in "\n".join(advise(find(synthetic(flat), 10)))
+
+
+def test_seeds_are_averaged_before_the_frontier():
+    points = study_points(synthetic(SATURATING, seeds=3), 10)
+    assert len(points) == 12
+    assert points["error"].iloc[0] == pytest.approx(0.60)
+
+
+def test_a_probe_without_mistakes_counts_half_a_mistake():
+    table = synthetic({"small": [0.5, 0.0]})
+    assert study_points(table, 10)["error"].tolist() == [0.5, 0.0005]
+
+
+def test_too_few_points_give_a_reason_instead_of_a_law():
+    found = find(synthetic({"small": [0.5, 0.4]}), 10)
+    assert found.law is None
+    assert "at least 5 points" in "\n".join(describe(found))
+    assert "Add sizes or durations" in "\n".join(advise(found))
+
+
+def test_report_escapes_what_it_shows_and_needs_no_network(finished, tmp_path):
+    import shutil
+
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    text = (out / "study.yaml").read_text()
+    (out / "study.yaml").write_text(
+        text.replace("rates_chosen: not tuned", "rates_chosen: <script>alert(1)</script>")
+    )
+    for path in out.glob("runs/a_*/*/*/result.json"):
+        path.write_text(path.read_text().replace('"size": "a"', '"size": "<img src=x>"'))
+    write_report(out)
+    page = (out / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "<img src=x>" not in page
+    assert "&lt;img src=x&gt;" in page
+    assert 'src="http' not in page
+    assert "5-shot" in page
+
+
+def test_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="must be a YAML file"):
+        write_report(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    with pytest.raises(StudyError, match="no finished result"):
+        write_report(tmp_path)
+
+
+ROWS = [["flops", "error", "shots"], ["1e3", "0.9", "5"], ["1e4", "0.5", "5"], ["1e5", "0.3", "10"]]
+
+
+def write_rows(path, changes=()):
+    rows = [list(r) for r in ROWS]
+    for line, column, value in changes:
+        rows[line - 1][column] = value
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def test_points_are_read_by_group(tmp_path):
+    path = write_rows(tmp_path / "r.csv")
+    compute, error = read_points(path)["all"]
+    np.testing.assert_array_equal(compute, [1e3, 1e4, 1e5])
+    np.testing.assert_array_equal(error, [0.9, 0.5, 0.3])
+    assert {k: len(v[0]) for k, v in read_points(path, by="shots").items()} == {"5": 2, "10": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ([(1, 1, "err")], {}, r"no \['error'\]"),
+        ([], {"compute": "gpu_hours"}, r"no \['gpu_hours'\]"),
+        ([], {"by": "model"}, r"no \['model'\]"),
+        ([(3, 0, "many")], {}, r"line 3: column 'flops' must be a positive number. Received: 'many'"),
+        ([(3, 0, "")], {}, r"line 3: column 'flops'.*Received: ''"),
+        ([(4, 0, "0")], {}, r"line 4: column 'flops'.*Received: '0'"),
+        ([(4, 0, "inf")], {}, r"line 4: column 'flops'"),
+        ([(2, 1, "nan")], {}, r"line 2: column 'error' must be in \(0, 1\]. Received: 'nan'"),
+        ([(2, 1, "52.5")], {}, r"line 2: column 'error'"),
+        ([(2, 1, "0")], {}, r"line 2: column 'error'"),
+    ],
+)
+def test_bad_rows_are_refused_with_file_line_and_column(changes, options, message, tmp_path):
+    path = write_rows(tmp_path / "r.csv", changes)
+    with pytest.raises(ValueError, match=message) as error:
+        read_points(path, **options)
+    assert "r.csv" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"flops,error\n", b'a,b\n"unclosed', b"\xff\xfe\x00"])
+def test_files_that_are_no_tables_are_refused(content, tmp_path):
+    path = tmp_path / "r.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"r\.csv"):
+        read_points(path)
+
+
+def test_interrupt_leaves_with_130_and_says_what_to_do(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_vit_scale_command", "study", "run",
+         str(tmp_path / "study.yaml"), "--out", str(out)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ},
+    )  # fmt: skip
+    while not list(out.glob("runs/*/*/trunk/*/manifest.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
