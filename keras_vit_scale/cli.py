@@ -70,7 +70,10 @@ def models(
         image_size: Side of the images in pixels.
         json: Print JSON instead of a table.
     """
-    names = [*TABLE_2, *(f"{s}/14" for s in SIZES if not any(n.startswith(f"{s}/") for n in TABLE_2))]
+    names = [
+        *TABLE_2,
+        *(f"{s}/14" for s in SIZES if not any(n.startswith(f"{s}/") for n in TABLE_2)),
+    ]
     rows = []
     for name in names:
         shape = preset(name)
@@ -266,7 +269,11 @@ def _report(out: Path, json: bool) -> None:
         table.add_column(f"{steps:,}", justify="right")
     for size, row in points.iterrows():
         cells = [
-            "" if error != error else f"[bold]{error:.3f}[/]" if (size, steps) in edge else f"{error:.3f}"
+            ""
+            if error != error
+            else f"[bold]{error:.3f}[/]"
+            if (size, steps) in edge
+            else f"{error:.3f}"
             for steps, error in row.items()
         ]
         table.add_row(size, *cells)

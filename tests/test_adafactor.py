@@ -4,9 +4,9 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from conftest import TINY, as_numpy
 
 import keras_vit_scale
-from conftest import TINY, as_numpy
 from keras_vit_scale import Adafactor, ReciprocalSqrt, ViT, ViTConfig, head_and_body
 from keras_vit_scale.optimizers.adafactor import factored_axes
 from keras_vit_scale.optimizers.decay import decays_by_path
@@ -138,9 +138,7 @@ def test_cap_of_the_second_moment_is_reached(rng):
     ours = trajectory(
         Adafactor(0.03, beta_2_cap=0.5, momentum_dtype="float32"), values, gradients, {}
     )
-    expected = loop_adafactor(
-        values["bias"], gradients["bias"], 0.03, 0, np.float32, None, cap=0.5
-    )
+    expected = loop_adafactor(values["bias"], gradients["bias"], 0.03, 0, np.float32, None, cap=0.5)
     np.testing.assert_allclose(ours[-1][0], expected[-1], rtol=1e-6, atol=1e-6)
 
 

@@ -5,8 +5,8 @@ import math
 import keras
 import numpy as np
 import pytest
-
 from conftest import as_numpy, randomise
+
 from keras_vit_scale.models import AttentionPooling, Encoder, PatchEmbedding
 
 # Float32 through two blocks; the loops compute in float64.
@@ -109,7 +109,7 @@ def test_initial_values_have_the_deviation_of_each_blocks_own_matrix():
     width, mlp_dim, depth = 96, 160, 4
     encoder = Encoder(depth=depth, heads=6, mlp_dim=mlp_dim)
     encoder.build((None, 5, width))
-    variances = {name: 2 / (width + width) for name in ("query", "key", "value", "out")}
+    variances = dict.fromkeys(("query", "key", "value", "out"), 2 / (width + width))
     variances |= {"mlp_in": 2 / (width + mlp_dim), "mlp_out": 2 / (width + mlp_dim)}
     for name, variance in variances.items():
         blocks = as_numpy(encoder.blocks[f"{name}_kernel"])

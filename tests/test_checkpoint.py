@@ -5,8 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
-
 from conftest import as_numpy
+
 from keras_vit_scale import Adafactor, ReciprocalSqrt, SigmoidCrossEntropy, ViT, ViTConfig
 from keras_vit_scale.data import TrainTransform, digits
 from keras_vit_scale.training.checkpoint import (

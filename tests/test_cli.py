@@ -41,7 +41,11 @@ def test_models_as_a_table_and_as_json():
 HELP = {
     (): ["models", "study", "law"],
     ("models",): ["--image-size", "keras-vit-scale models --image-size 384"],
-    ("study", "run"): ["--held-out-classes", "study run digits --out my_study", "default: CONFIG's"],
+    ("study", "run"): [
+        "--held-out-classes",
+        "study run digits --out my_study",
+        "default: CONFIG's",
+    ],
     ("study", "report"): ["--json"],
     ("law", "fit"): ["--compute", "--by COLUMN", "law fit runs.csv --compute gpu_hours"],
 }
@@ -66,7 +70,10 @@ def table(tmp_path):
 def test_law_fit_predicts_and_draws(table, tmp_path, capsys):
     options = ["--compute", "hours", "--error", "top1"]
     figure = tmp_path / "law.png"
-    assert cli.run(["law", "fit", str(table), *options, "--at", "100", "1e6", "--figure", str(figure)]) == 0
+    assert (
+        cli.run(["law", "fit", str(table), *options, "--at", "100", "1e6", "--figure", str(figure)])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "E = 0.1 + 0.6 (C + 2)^-0.4" in printed
     assert f"at 100: {0.6 * 102**-0.4 + 0.1:.4f}\n" in printed

@@ -215,9 +215,7 @@ def test_inception_crop_covers_the_stated_areas(rng, monkeypatch):
 def test_random_shift_moves_by_at_most_its_pixels(rng):
     image = np.zeros((5, 5, 1), np.uint8)
     image[2, 2] = 9
-    places = {
-        tuple(np.argwhere(random_shift(image, 1, rng)[..., 0])[0]) for _ in range(200)
-    }
+    places = {tuple(np.argwhere(random_shift(image, 1, rng)[..., 0])[0]) for _ in range(200)}
     assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
 
 
@@ -304,7 +302,9 @@ def test_batches_are_a_function_of_seed_and_step():
 
 def test_neighbouring_seeds_do_not_share_their_permutations():
     epochs = {
-        seed: np.concatenate(indices(train_batches(TRACED, STILL, 23, seed=seed, stop=4))).reshape(4, 23)
+        seed: np.concatenate(indices(train_batches(TRACED, STILL, 23, seed=seed, stop=4))).reshape(
+            4, 23
+        )
         for seed in (0, 1)
     }
     assert not {tuple(e) for e in epochs[0]} & {tuple(e) for e in epochs[1]}

@@ -143,7 +143,9 @@ def test_law_draws_itself_with_the_points_by_size(tmp_path):
     assert labels[4] == str(law)
     lines = {line.get_label(): line for line in ax.get_lines()}
     np.testing.assert_array_equal(lines["small"].get_xdata(), compute[::3])
-    np.testing.assert_allclose(lines[str(law)].get_ydata(), law.predict(lines[str(law)].get_xdata()))
+    np.testing.assert_allclose(
+        lines[str(law)].get_ydata(), law.predict(lines[str(law)].get_xdata())
+    )
     ax.figure.savefig(tmp_path / "law.png")
     assert (tmp_path / "law.png").read_bytes().startswith(b"\x89PNG")
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-
 from conftest import as_numpy
+
 from keras_vit_scale import SigmoidCrossEntropy
 
 

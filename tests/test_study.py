@@ -154,9 +154,7 @@ def test_more_durations_run_only_what_is_missing(finished, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*/*/result.json")}
     study = load_config(out / "study.yaml")
     reports = []
-    run_study(
-        dataclasses.replace(study, sizes=("a",), durations=(6, 8, 20)), out, reports.append
-    )
+    run_study(dataclasses.replace(study, sizes=("a",), durations=(6, 8, 20)), out, reports.append)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert (out / "runs" / "a_w8_d1" / "seed-0" / "steps-00000008" / "result.json").is_file()
     # From the trunk's step 3 to 4, and the cooldown from there to 8.
@@ -325,7 +323,11 @@ def test_points_are_read_by_group(tmp_path):
         ([(1, 1, "err")], {}, r"no \['error'\]"),
         ([], {"compute": "gpu_hours"}, r"no \['gpu_hours'\]"),
         ([], {"by": "model"}, r"no \['model'\]"),
-        ([(3, 0, "many")], {}, r"line 3: column 'flops' must be a positive number. Received: 'many'"),
+        (
+            [(3, 0, "many")],
+            {},
+            r"line 3: column 'flops' must be a positive number. Received: 'many'",
+        ),
         ([(3, 0, "")], {}, r"line 3: column 'flops'.*Received: ''"),
         ([(4, 0, "0")], {}, r"line 4: column 'flops'.*Received: '0'"),
         ([(4, 0, "inf")], {}, r"line 4: column 'flops'"),
@@ -341,7 +343,9 @@ def test_bad_rows_are_refused_with_file_line_and_column(changes, options, messag
     assert "r.csv" in str(error.value)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"flops,error\n", b'a,b\n"unclosed', b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"flops,error\n", b'a,b\n"unclosed', b"\xff\xfe\x00"]
+)
 def test_files_that_are_no_tables_are_refused(content, tmp_path):
     path = tmp_path / "r.csv"
     if content is not None:

@@ -150,6 +150,4 @@ def test_a_study_may_grow_but_not_change(tmp_path):
         "the peak of tiny was 0.01, now 0.02",
     ]
     data = dataclasses.replace(old.data, split_seed=1)
-    assert conflicts(old, dataclasses.replace(old, data=data)) == [
-        "data.split_seed was 0, now 1"
-    ]
+    assert conflicts(old, dataclasses.replace(old, data=data)) == ["data.split_seed was 0, now 1"]

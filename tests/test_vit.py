@@ -6,9 +6,9 @@ import sys
 import keras
 import numpy as np
 import pytest
+from conftest import TINY, as_numpy, randomise
 
 import keras_vit_scale
-from conftest import TINY, as_numpy, randomise
 from keras_vit_scale import ViT, ViTConfig
 
 NAMES = ["image", "patch_embedding", "position_embedding", "encoder", "norm", "pooling", "head"]
@@ -82,7 +82,10 @@ def test_weights_file_serves_the_scanned_and_the_unrolled_model(rng, tmp_path):
     unrolled.load_weights(tmp_path / "model.weights.h5")
     images = rng.normal(size=(3, 8, 8, 3)).astype("float32")
     np.testing.assert_allclose(
-        unrolled.predict(images, verbose=0), scanned.predict(images, verbose=0), rtol=1e-5, atol=1e-5
+        unrolled.predict(images, verbose=0),
+        scanned.predict(images, verbose=0),
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 

@@ -49,9 +49,7 @@ def train_batches(
     """
     check_positive_integers(batch_size=batch_size)
     if start < 0 or (stop is not None and stop < start):
-        raise ValueError(
-            f"Steps must be a range from 0 on. Received: start={start}, stop={stop}"
-        )
+        raise ValueError(f"Steps must be a range from 0 on. Received: start={start}, stop={stop}")
 
     def augment(example, rng):
         image, label = example

@@ -11,13 +11,13 @@ from keras_vit_scale.models.vit import (
     ViT_B28,
     ViT_B32,
     ViT_G14,
+    ViT_g14,
     ViT_L16,
     ViT_S16,
-    ViT_S32,
-    ViT_Ti16,
-    ViT_g14,
     ViT_s16,
     ViT_s28,
+    ViT_S32,
+    ViT_Ti16,
 )
 
 __all__ = [

@@ -62,9 +62,7 @@ def check_heads(heads: int, width: int):
         ValueError: If it does not.
     """
     if width % heads:
-        raise ValueError(
-            f"`heads` must divide the width. Received: heads={heads}, width={width}"
-        )
+        raise ValueError(f"`heads` must divide the width. Received: heads={heads}, width={width}")
 
 
 def image_shape(image_size) -> tuple[int, int]:

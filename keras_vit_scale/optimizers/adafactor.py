@@ -204,9 +204,7 @@ class Adafactor(keras.optimizers.Optimizer):
             self.assign(self._seconds[i], second)
             update = g * ops.rsqrt(second)
         else:
-            row, column = factored_moments(
-                squared, self._rows[i], self._columns[i], decay, axes
-            )
+            row, column = factored_moments(squared, self._rows[i], self._columns[i], decay, axes)
             self.assign(self._rows[i], row)
             self.assign(self._columns[i], column)
             update = factored_scale(g, row, column, axes)

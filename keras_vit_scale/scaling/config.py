@@ -51,9 +51,7 @@ class DataConfig:
 
     def __post_init__(self):
         given = [
-            name
-            for name in ("downstream", "held_out", "held_out_classes")
-            if getattr(self, name)
+            name for name in ("downstream", "held_out", "held_out_classes") if getattr(self, name)
         ]
         if len(given) != 1 or self.held_out < 0:
             raise ValueError(
@@ -135,9 +133,7 @@ class ProbeConfig:
             )
         check_positive_integers(**{f"shots[{i}]": s for i, s in enumerate(self.shots)})
         if not 0 < self.test_fraction < 1:
-            raise ValueError(
-                f"`test_fraction` must be in (0, 1). Received: {self.test_fraction}"
-            )
+            raise ValueError(f"`test_fraction` must be in (0, 1). Received: {self.test_fraction}")
 
 
 @dataclass(frozen=True)
@@ -207,9 +203,7 @@ class StudyConfig:
     def schedule(self, size: str, duration: int | None = None) -> ReciprocalSqrt:
         """The schedule of a size's trunk, or of its branch that ends at `duration`."""
         r = self.recipe
-        trunk = ReciprocalSqrt(
-            self.peak(size), warmup_steps=r.warmup_steps, timescale=r.timescale
-        )
+        trunk = ReciprocalSqrt(self.peak(size), warmup_steps=r.warmup_steps, timescale=r.timescale)
         if duration is None:
             return trunk
         return trunk.with_cooldown(duration, duration - self.branch_step(duration))

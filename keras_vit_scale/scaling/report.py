@@ -12,7 +12,6 @@ from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, dump_config, load_config
 from keras_vit_scale.scaling.figure import EXTRAPOLATION, draw_frontier
 from keras_vit_scale.scaling.findings import Findings, advise, describe, find
-from keras_vit_scale.scaling.law import DoubleSaturatingLaw
 from keras_vit_scale.scaling.results import collect_results
 from keras_vit_scale.training.checkpoint import write_text
 
@@ -76,12 +75,8 @@ def page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -
 
     parts = []
     for f in reversed(findings):
-        sentences = "".join(
-            f"<li>{html.escape(line)}</li>" for line in [*describe(f), *advise(f)]
-        )
-        parts.append(
-            f"<h2>{f.shots}-shot</h2>\n<ul>{sentences}</ul>\n{_interactive(f)}"
-        )
+        sentences = "".join(f"<li>{html.escape(line)}</li>" for line in [*describe(f), *advise(f)])
+        parts.append(f"<h2>{f.shots}-shot</h2>\n<ul>{sentences}</ul>\n{_interactive(f)}")
     columns = [
         "size", "seed", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days",
         "shots", "error", "error_sd",

@@ -69,7 +69,12 @@ def read_points(
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
+    except (
+        OSError,
+        UnicodeDecodeError,
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+    ) as problem:
         raise ValueError(f"Cannot read {str(path)!r} as CSV: {problem}") from problem
     missing = [c for c in (compute, error, by) if c is not None and c not in table.columns]
     if missing:

@@ -26,7 +26,7 @@ from keras_vit_scale.data import Source, hold_out, hold_out_classes, open_source
 from keras_vit_scale.evaluation import FewShot, representation
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
-from keras_vit_scale.planning import forward_flops, parameters, training_flops, tpuv3_core_days
+from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
 from keras_vit_scale.scaling.config import (
     StudyConfig,
     StudyError,
@@ -42,8 +42,8 @@ from keras_vit_scale.training.checkpoint import (
     save_checkpoint,
     write_text,
 )
-from keras_vit_scale.training.losses import SigmoidCrossEntropy
 from keras_vit_scale.training.loop import Diverged, train_steps
+from keras_vit_scale.training.losses import SigmoidCrossEntropy
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,7 @@ def open_data(config: StudyConfig) -> tuple[Source, FewShot]:
         upstream, downstream = hold_out(upstream, d.held_out, d.split_seed)
     test_images = round(p.test_fraction * len(downstream))
     examples, test = hold_out(downstream, test_images, d.split_seed)
-    probe = FewShot(
-        examples, test, config.probe_transform(), shots=p.shots, seeds=p.seeds, l2=p.l2
-    )
+    probe = FewShot(examples, test, config.probe_transform(), shots=p.shots, seeds=p.seeds, l2=p.l2)
     return upstream, probe
 
 
@@ -142,7 +140,9 @@ class Run:
     def unfinished(self) -> list[int]:
         """Durations without a result."""
         return [
-            d for d in sorted(self.config.durations) if not (self.branch(d) / "result.json").is_file()
+            d
+            for d in sorted(self.config.durations)
+            if not (self.branch(d) / "result.json").is_file()
         ]
 
     def branch(self, duration: int) -> Path:
@@ -230,9 +230,7 @@ class Run:
             "seed": self.seed,
             "steps": duration,
             "images_seen": images,
-            "parameters": parameters(
-                self.shape, c.image_size, pooling="map", num_classes=classes
-            ),
+            "parameters": parameters(self.shape, c.image_size, pooling="map", num_classes=classes),
             "flops": flops,
             "tpuv3_core_days": tpuv3_core_days(flops),
         }
@@ -300,7 +298,9 @@ class _Clock:
 
     def callback(self, doing):
         self.say(doing)
-        return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: self._step(doing))
+        return keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: self._step(doing)
+        )
 
     def _step(self, doing):
         self.done += 1
