@@ -1,4 +1,4 @@
-"""Chooses a peak rate for every size of a study, on a split of the data that the study does not use.
+"""Chooses a peak rate for every size of a study, on a split of the data that it does not use.
 
     python examples/choose_rates.py digits --steps 400
 

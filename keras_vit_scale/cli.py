@@ -10,6 +10,7 @@ import functools
 import io
 import json as json_module
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -165,7 +166,12 @@ def study_run(
 
 
 class _StepBar:
-    """Shows a study's progress: a bar in a terminal, a line for each stretch in a log."""
+    """Shows a study's progress: a bar in a terminal, a line for each stretch in a log.
+
+    An interrupt stops the study where progress is next told, between two steps: raised at
+    any moment, it could strike a backend's C++ code, which aborts, or a callback of the
+    garbage collector, which swallows it. A second interrupt acts at once.
+    """
 
     def __init__(self):
         self.console = Console(stderr=True)
@@ -179,8 +185,16 @@ class _StepBar:
         )
         self.task = self.bar.add_task("", total=None)
         self.doing = None
+        self.interrupted = False
+
+    def _interrupt(self, *_) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, self.earlier_handler)
+        print(f"{PROGRAM}: stopping after this step", file=sys.stderr)
 
     def update(self, progress) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
         if self.console.is_terminal:
             # Started with the first step, so that a mistake is told on a line of its own.
             self.bar.start()
@@ -199,9 +213,11 @@ class _StepBar:
             )
 
     def __enter__(self):
+        self.earlier_handler = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *_):
+        signal.signal(signal.SIGINT, self.earlier_handler)
         self.bar.stop()
 
 
@@ -216,11 +232,8 @@ def _override(study, study_values, data_values, probe_images, recipe_values):
         # One choice of probe images replaces another.
         data |= {"downstream": None, "held_out": 0, "held_out_classes": ()}
         data |= given(probe_images)
-    sizes = study_values["sizes"] or study.sizes
     if "peak" in recipe:
         recipe = {"peaks": {}, **recipe}
-    elif study_values["sizes"]:
-        recipe.setdefault("peaks", {s: p for s, p in study.recipe.peaks.items() if s in sizes})
     return dataclasses.replace(
         study,
         **given(study_values),

@@ -81,7 +81,7 @@ def test_equals_optax_step_by_step(rng):
 
 
 def loop_adafactor(w, gradients, rate, decay, dtype, axes, cap=0.999):
-    """The update rule in float32, one weight at a time as the paper writes it, rounding on storing."""
+    """The update rule in float32 as the paper writes it, rounding on storing."""
     f32 = np.float32
     m = np.zeros(w.shape, dtype)
     v = np.zeros(w.shape, f32)

@@ -115,7 +115,7 @@ def test_initial_values_have_the_deviation_of_each_blocks_own_matrix():
         blocks = as_numpy(encoder.blocks[f"{name}_kernel"])
         assert len(blocks) == depth
         for block in blocks:
-            # 9,216 uniform values and more: the deviation is known to under 1 %; 3 % is beyond chance.
+            # 9,216 values and more: their deviation is known to under 1 %, 3 % is beyond chance.
             assert block.std() == pytest.approx(math.sqrt(variance), rel=0.03), name
             assert np.abs(block).max() <= math.sqrt(3 * variance), name
         assert np.abs(np.corrcoef(blocks.reshape(depth, -1)) - np.eye(depth)).max() < 0.06, name

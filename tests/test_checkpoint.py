@@ -18,7 +18,7 @@ from keras_vit_scale.training.checkpoint import (
     save_checkpoint,
     training_state,
 )
-from keras_vit_scale.training.loop import Diverged, train_steps
+from keras_vit_scale.training.loop import DivergedError, train_steps
 
 SHAPE = ViTConfig(width=36, depth=2, mlp_dim=40, heads=2, patch_size=4)
 TRANSFORM = TrainTransform(8, crop="shift", flip=False)
@@ -169,5 +169,5 @@ def test_variables_of_one_name_are_refused():
 
 def test_divergence_is_an_error():
     model = make_model(peak=1e30)
-    with pytest.raises(Diverged, match="lower the peak rate"):
+    with pytest.raises(DivergedError, match="lower the peak rate"):
         train(model, 20)

@@ -181,7 +181,8 @@ def test_without_any_backend_it_says_what_to_install(bare_python, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
     done = subprocess.run(
         [bare_python, os.path.dirname(cli.__file__) + "/../keras_vit_scale_command.py", "models"],
-        capture_output=True, text=True, env=environment | {"KERAS_HOME": str(tmp_path)}, check=False,
+        capture_output=True, text=True, check=False,
+        env=environment | {"KERAS_HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 2
     assert "pip install jax" in done.stderr

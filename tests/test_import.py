@@ -15,7 +15,8 @@ HEAVY = ["tensorflow", "torch", "jax", "keras_cv", "keras_tuner", "tensorflow_da
 
 def loaded_after(statement):
     """The heavy modules that a fresh process holds after a statement."""
-    code = f"import sys, json; {statement}; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    found = f"[m for m in {HEAVY} if m in sys.modules]"
+    code = f"import sys, json; {statement}; print(json.dumps({found}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 

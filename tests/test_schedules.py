@@ -19,8 +19,15 @@ def closed_form(t, peak, warmup, timescale, total=None, cooldown=0):
 
 @pytest.mark.parametrize(
     ("warmup", "timescale", "total", "cooldown"),
-    [(10, 7, None, 0), (0, 7, None, 0), (10, 7, 43, 13), (0, 5, 43, 43), (11, 5, 43, 0), (30, 9, 43, 13)],
-)  # fmt: skip
+    [
+        (10, 7, None, 0),
+        (0, 7, None, 0),
+        (10, 7, 43, 13),
+        (0, 5, 43, 43),
+        (11, 5, 43, 0),
+        (30, 9, 43, 13),
+    ],
+)
 def test_equals_the_closed_form_at_every_step(warmup, timescale, total, cooldown):
     schedule = ReciprocalSqrt(
         8e-4, warmup_steps=warmup, timescale=timescale, total_steps=total, cooldown_steps=cooldown

@@ -157,6 +157,7 @@ def test_more_durations_run_only_what_is_missing(finished, tmp_path):
     run_study(dataclasses.replace(study, sizes=("a",), durations=(6, 8, 20)), out, reports.append)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert (out / "runs" / "a_w8_d1" / "seed-0" / "steps-00000008" / "result.json").is_file()
+    assert load_config(out / "study.yaml").durations == (6, 8, 10, 20)
     # From the trunk's step 3 to 4, and the cooldown from there to 8.
     assert reports[-1].total_steps == reports[-1].done_steps == 5
 
@@ -164,7 +165,7 @@ def test_more_durations_run_only_what_is_missing(finished, tmp_path):
 def test_another_study_in_the_folder_is_refused(finished):
     study = load_config(finished[0] / "study.yaml")
     other = dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, batch_size=8))
-    with pytest.raises(StudyError, match="recipe.batch_size was 16, now 8"):
+    with pytest.raises(StudyError, match=r"recipe\.batch_size was 16, now 8"):
         run_study(other, finished[0])
     assert load_config(finished[0] / "study.yaml") == study
 

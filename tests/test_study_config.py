@@ -12,6 +12,7 @@ from keras_vit_scale.scaling.config import (
     conflicts,
     dump_config,
     folder_name,
+    united,
 )
 
 GOOD = {
@@ -86,7 +87,7 @@ BAD = {
     "duration too short": (changed("durations", [5, 40]), "must not be longer than the run"),
     "cooldown of all": (changed("recipe.cooldown", 1.0), r"in [0, 1)"),
     "cooldown too long": (changed("recipe.cooldown", 0.95), "must not be longer than the run"),
-    "rates of nobody": (changed("recipe.peaks", {"small": 0.1}), "must name sizes of the study"),
+    "rates of nobody": (changed("recipe.peaks", {"small": 0.1}), "A preset is a known size"),
     "negative rate": (changed("recipe.peak", -1.0), "`peak` must be positive"),
     "negative decay": (changed("recipe.head_decay", -1.0), "not negative"),
     "unknown loss": (changed("recipe.loss", "hinge"), "`loss` must be"),
@@ -151,3 +152,16 @@ def test_a_study_may_grow_but_not_change(tmp_path):
     ]
     data = dataclasses.replace(old.data, split_seed=1)
     assert conflicts(old, dataclasses.replace(old, data=data)) == ["data.split_seed was 0, now 1"]
+
+
+def test_what_a_folder_holds_is_the_union(tmp_path):
+    old = load_config(write(tmp_path, GOOD))
+    recipe = dataclasses.replace(old.recipe, peak=0.5, peaks={"tiny": 0.01})
+    new = dataclasses.replace(
+        old, sizes=("tiny", "mu/2"), durations=(30,), seeds=(1,), recipe=recipe
+    )
+    both = united(old, new)
+    assert both.sizes == ("mu/4", "tiny", "mu/2")
+    assert (both.durations, both.seeds) == ((20, 30, 40), (0, 1))
+    assert [both.peak(s) for s in both.sizes] == [1e-3, 0.01, 0.5]
+    assert conflicts(both, old) == conflicts(both, new) == []

@@ -144,7 +144,7 @@ def test_preset_builders_are_the_presets():
 )
 def test_bad_arguments_are_refused(arguments, message):
     arguments = {"config": TINY, "num_classes": 5, "image_size": 8, **arguments}
-    with pytest.raises(ValueError, match="must|preset") as error:
+    with pytest.raises(ValueError, match=r"must|preset") as error:
         ViT(**arguments)
     assert message in str(error.value)
 

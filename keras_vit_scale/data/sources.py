@@ -94,7 +94,8 @@ class ImageFolder:
             if not files:
                 raise ValueError(
                     "Each folder of an image folder is a class and must hold images "
-                    f"({', '.join(IMAGE_SUFFIXES)}). Received: {str(self.root / name)!r} without any"
+                    f"({', '.join(IMAGE_SUFFIXES)}). "
+                    f"Received: {str(self.root / name)!r} without any"
                 )
             self.files += files
             labels += [label] * len(files)

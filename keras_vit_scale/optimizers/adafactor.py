@@ -130,8 +130,12 @@ class Adafactor(keras.optimizers.Optimizer):
             "beta_2_exponent": (beta_2_exponent, beta_2_exponent > 0, "positive"),
             "beta_2_cap": (beta_2_cap, 0 < beta_2_cap < 1, "in (0, 1)"),
             "epsilon": (epsilon, epsilon > 0, "positive"),
-            "min_dim_size_to_factor": (min_dim_size_to_factor, min_dim_size_to_factor > 0, "positive"),
-        }  # fmt: skip
+            "min_dim_size_to_factor": (
+                min_dim_size_to_factor,
+                min_dim_size_to_factor > 0,
+                "positive",
+            ),
+        }
         for argument, (value, valid, rule) in ranges.items():
             if not valid:
                 raise ValueError(f"`{argument}` must be {rule}. Received: {argument}={value}")

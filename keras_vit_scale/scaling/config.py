@@ -173,12 +173,8 @@ class StudyConfig:
                 )
             for duration in self.durations:
                 self.schedule(size, duration)
-        unknown = sorted(set(self.recipe.peaks) - set(self.sizes))
-        if unknown:
-            raise ValueError(
-                "`recipe.peaks` must name sizes of the study. "
-                f"Received: {unknown}; the sizes are {list(self.sizes)}"
-            )
+        for size in self.recipe.peaks:
+            self.shape(size)  # refuses a misspelt name
         folders = [folder_name(size, self.shape(size)).casefold() for size in self.sizes]
         if len(set(folders)) < len(folders):
             raise ValueError(
@@ -306,3 +302,21 @@ def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:
             if a != b:
                 reasons.append(f"the {what} of {size} was {a}, now {b}")
     return reasons
+
+
+def united(old: StudyConfig, new: StudyConfig) -> StudyConfig:
+    """The study that holds the sizes, durations and seeds of both, which must not conflict."""
+
+    def both(name):
+        return tuple(dict.fromkeys([*getattr(old, name), *getattr(new, name)]))
+
+    sizes = both("sizes")
+    peaks = {size: (new if size in new.sizes else old).peak(size) for size in sizes}
+    return dataclasses.replace(
+        new,
+        sizes=sizes,
+        durations=tuple(sorted(both("durations"))),
+        seeds=both("seeds"),
+        shapes={**old.shapes, **new.shapes},
+        recipe=dataclasses.replace(new.recipe, peaks=peaks),
+    )

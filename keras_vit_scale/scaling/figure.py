@@ -1,6 +1,8 @@
 """The frontier as a picture: error against compute, both logarithmic, the points by size."""
 
-import matplotlib
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
 
 from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
@@ -42,8 +44,6 @@ def draw_frontier(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['a', 'b', 'frontier']
     """
-    import numpy as np
-
     compute, error = check_points(compute, error)
     sizes = np.array(["results"] * len(compute) if sizes is None else [str(s) for s in sizes])
     if ax is None:
@@ -70,8 +70,9 @@ def draw_frontier(
         ax.plot(beyond, law.predict(beyond), "--", color="crimson", linewidth=2)
     ax.set(xscale="log", yscale="log", xlabel=compute_label, ylabel=error_label)
     ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+    # Between the powers of ten, 2, 3 and 5 are enough to read an error by.
     ax.yaxis.set_minor_formatter(
-        matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.8), labelOnlyBase=False)
+        matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "235" else "")
     )
     ax.grid(True, which="both", linewidth=0.3, alpha=0.6)
     ax.legend(fontsize=8)

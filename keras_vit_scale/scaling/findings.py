@@ -74,8 +74,8 @@ def describe(findings: Findings) -> list[str]:
         f"Best: {best['size']} after {best['steps']:,} steps, {f.shots}-shot error "
         f"{best['error']:.3f}, for {best['flops']:.3g} FLOPs "
         f"({best['tpuv3_core_days']:.3g} TPUv3 core-days).",
-        f"Frontier: {len(f.frontier)} of {len(f.points)} results, error {ends['error'].iloc[0]:.3f} "
-        f"to {ends['error'].iloc[1]:.3f} over a factor of "
+        f"Frontier: {len(f.frontier)} of {len(f.points)} results, "
+        f"error {ends['error'].iloc[0]:.3f} to {ends['error'].iloc[1]:.3f} over a factor of "
         f"{ends['flops'].iloc[1] / ends['flops'].iloc[0]:,.0f} in compute.",
     ]
     if f.law is None:

@@ -40,7 +40,7 @@ class DoubleSaturatingLaw:
     >>> published = DoubleSaturatingLaw(a=0.63, b=0.32, c=0.12, d=0.52)  # 10-shot, core-days
     >>> round(float(published.predict(1000.0)), 3)
     0.189
-    >>> round(published.compute_for(0.189))
+    >>> round(published.compute_for(published.predict(1000.0)))
     1000
     """
 
@@ -118,7 +118,7 @@ def fit_law(compute, error) -> DoubleSaturatingLaw:
 
     >>> import numpy as np
     >>> from keras_vit_scale.scaling import fit_law
-    >>> compute = np.geomspace(1e-2, 1e4, 12)
+    >>> compute = np.geomspace(1e-1, 1e4, 12)
     >>> law = fit_law(compute, 0.26 * (compute + 0.01) ** -0.35 + 0.09)
     >>> round(law.b, 3), round(law.c, 3)
     (0.35, 0.09)

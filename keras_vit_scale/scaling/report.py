@@ -6,6 +6,7 @@ import json
 import platform
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from keras_vit_scale.planning import tpuv3_core_days
@@ -75,8 +76,10 @@ def page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -
 
     parts = []
     for f in reversed(findings):
-        sentences = "".join(f"<li>{html.escape(line)}</li>" for line in [*describe(f), *advise(f)])
-        parts.append(f"<h2>{f.shots}-shot</h2>\n<ul>{sentences}</ul>\n{_interactive(f)}")
+        parts.append(
+            f"<h2>{f.shots}-shot error against compute</h2>\n{_list(describe(f))}\n"
+            f"{_interactive(f)}\n<h3>What to try next</h3>\n{_list(advise(f))}"
+        )
     columns = [
         "size", "seed", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days",
         "shots", "error", "error_sd",
@@ -108,9 +111,12 @@ def page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -
     )
 
 
+def _list(sentences: list[str]) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(s)}</li>' for s in sentences)}</ul>"
+
+
 def _interactive(f: Findings) -> str:
     """The frontier to hover over and zoom, as an HTML fragment without Plotly itself."""
-    import numpy as np
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -162,7 +168,8 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Scaling study</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif }}
+body {{ max-width: 64rem; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; font-size: 14px; width: 100% }}
 th, td {{ padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd }}
 pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto }}

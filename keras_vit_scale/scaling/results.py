@@ -13,7 +13,8 @@ def collect_results(out: str | Path) -> pd.DataFrame:
     """Finished results of a study folder: one row a size, seed, duration and number of shots.
 
     `error` is the mean over the choices of the few examples, `error_sd` its standard
-    deviation, `classified` the images over all choices. Sorted by shots, size (by compute) and steps.
+    deviation, `classified` the images over all choices. Sorted by shots, size (by compute) and
+    steps.
     """
     rows = []
     for path in sorted(Path(out).glob("runs/*/*/*/result.json")):

@@ -34,6 +34,7 @@ from keras_vit_scale.scaling.config import (
     dump_config,
     folder_name,
     load_config,
+    united,
 )
 from keras_vit_scale.training.checkpoint import (
     CheckpointError,
@@ -42,7 +43,7 @@ from keras_vit_scale.training.checkpoint import (
     save_checkpoint,
     write_text,
 )
-from keras_vit_scale.training.loop import Diverged, train_steps
+from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
 
 
@@ -110,19 +111,22 @@ def open_data(config: StudyConfig) -> tuple[Source, FewShot]:
 
 
 def claim_folder(config: StudyConfig, out: Path) -> None:
-    """Writes `study.yaml`, unless the folder holds results that `config` contradicts.
+    """Writes `study.yaml`: this study, with what the folder already holds of it.
 
     Raises:
-        StudyError: If it does, saying which settings differ.
+        StudyError: If the folder holds results that `config` contradicts, saying
+            which settings differ.
     """
     path = out / "study.yaml"
     if path.exists():
-        reasons = conflicts(load_config(path), config)
+        held = load_config(path)
+        reasons = conflicts(held, config)
         if reasons:
             raise StudyError(
                 f"{out} holds a study with other settings: {'; '.join(reasons)}. "
                 "Take another folder, or the settings of that study."
             )
+        config = united(held, config)
     out.mkdir(parents=True, exist_ok=True)
     write_text(path, dump_config(config))
 
@@ -267,7 +271,7 @@ class Run:
                 stop=stop,
                 callbacks=[clock.callback(doing)],
             )
-        except Diverged as error:
+        except DivergedError as error:
             raise StudyError(
                 f"{doing} at a peak rate of {self.config.peak(self.size)}: {error}"
             ) from error

@@ -7,7 +7,7 @@ import keras
 from keras_vit_scale.data import Source, TrainTransform, train_batches
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """Training whose loss is no longer a finite number."""
 
 
@@ -30,7 +30,7 @@ def train_steps(
         The mean loss over the steps, or `None` if there was none to do.
 
     Raises:
-        Diverged: If that loss is not finite.
+        DivergedError: If that loss is not finite.
     """
     start = int(model.optimizer.iterations)
     if start >= stop:
@@ -44,7 +44,7 @@ def train_steps(
     )
     loss = history.history["loss"][-1]
     if not math.isfinite(loss):
-        raise Diverged(
+        raise DivergedError(
             f"The loss became {loss} between steps {start} and {stop}; "
             "lower the peak rate or lengthen the warm-up."
         )

@@ -44,12 +44,14 @@ class SigmoidCrossEntropy(keras.losses.Loss):
         if len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == classes:
             targets = ops.cast(y_true, y_pred.dtype)
         elif len(y_true.shape) == 1 or (len(y_true.shape) == 2 and y_true.shape[-1] == 1):
-            indices = ops.cast(ops.reshape(y_true, (-1,)), "int32")
-            targets = ops.one_hot(indices, classes, dtype=y_pred.dtype)
+            indices = ops.cast(ops.reshape(y_true, (-1, 1)), "int32")
+            # Not `one_hot`: it raises on some backends for an index outside the classes.
+            targets = ops.cast(indices == ops.arange(classes, dtype="int32"), y_pred.dtype)
         else:
             raise ValueError(
                 "Labels must be class indices, (B,) or (B, 1), or targets of the logits' shape. "
-                f"Received: labels of shape {y_true.shape}, logits of shape {y_pred.shape}"
+                f"Received: labels of shape {tuple(y_true.shape)}, "
+                f"logits of shape {tuple(y_pred.shape)}"
             )
         return ops.sum(sigmoid_cross_entropy(targets, y_pred), axis=-1)
 
