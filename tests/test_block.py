@@ -101,7 +101,8 @@ def test_scanned_and_unrolled_gradients_agree(rng):
     for model in models:
         model.train_on_batch(x, np.zeros_like(x))
     for a, b in zip(models[0].weights, models[1].weights, strict=True):
-        np.testing.assert_allclose(as_numpy(a), as_numpy(b), rtol=1e-5, atol=1e-6, err_msg=a.path)
+        # Sums of 2 x 7 tokens in another order; weights and gradients are of size 1 to 10.
+        np.testing.assert_allclose(as_numpy(a), as_numpy(b), rtol=1e-5, atol=2e-5, err_msg=a.path)
 
 
 def test_initial_values_have_the_deviation_of_each_blocks_own_matrix():

@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 MINIATURES = {
     "one_trunk_many_lengths.py": (["--lengths", "30", "40"], "40 steps, the last 12"),
     "choose_rates.py": (
-        ["digits", "--steps", "30", "--sizes", "4x1", "--rates", "0.01", "0.02", "--seeds", "0"],
+        ["digits", "--steps", "30", "--sizes", "4x1/4", "--rates", "0.01", "0.02", "--seeds", "0"],
         "peaks:",
     ),
 }

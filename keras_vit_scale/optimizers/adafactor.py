@@ -99,7 +99,7 @@ class Adafactor(keras.optimizers.Optimizer):
     >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32, name="head")])
     >>> model.compile(Adafactor(1e-2, weight_decay=0.03), loss="mse")
     >>> _ = model.fit(np.ones((2, 64)), np.ones((2, 32)), verbose=0)
-    >>> sorted(v.shape for v in model.optimizer.variables if v.shape)
+    >>> sorted(tuple(v.shape) for v in model.optimizer.variables if len(v.shape))
     [(32,), (32,), (32,), (64,), (64, 32)]
     """
 

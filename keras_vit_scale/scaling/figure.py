@@ -6,7 +6,6 @@ import numpy as np
 
 from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
-from keras_vit_scale.scaling.law import DoubleSaturatingLaw
 
 #: How far the law is drawn beyond the points, as a factor of compute.
 EXTRAPOLATION = 10
@@ -16,7 +15,7 @@ def draw_frontier(
     compute,
     error,
     sizes=None,
-    law: DoubleSaturatingLaw | None = None,
+    law=None,
     *,
     ax=None,
     compute_label: str = "Training compute (FLOPs)",
@@ -28,7 +27,8 @@ def draw_frontier(
     Args:
         compute, error: The results.
         sizes: A label each; points with one label share a colour and a line.
-        law: Drawn through the points, dashed beyond those it was fitted to.
+        law: A `DoubleSaturatingLaw`, drawn through the points and dashed beyond those
+            it was fitted to.
         ax: A matplotlib axes; a new figure's by default.
         compute_label, error_label: Names of the axes.
         core_days: Whether compute is in FLOPs and a second axis above should

@@ -157,8 +157,8 @@ class Run:
 
     def trunk_plan(self) -> list[tuple[int, int]]:
         """Stretches (start, stop) of the trunk that the missing branches still need."""
-        steps = {self.config.branch_step(d) for d in self.config.durations}
-        saved = {s for s in steps if is_complete(self.checkpoint(s))}
+        folders = (self.folder / "trunk").glob("step-*")
+        saved = {int(f.name.removeprefix("step-")) for f in folders if is_complete(f)}
         wanted = {self.config.branch_step(d) for d in self.unfinished()} - saved
         return trunk_stretches(wanted, saved)
 
