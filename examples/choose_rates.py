@@ -14,7 +14,6 @@ from pathlib import Path
 
 from keras_vit_scale.scaling import collect_results, load_config, run_study
 
-
 #: Factors of two over two decades.
 _RATES = [1e-3 * 2**i for i in range(7)]
 
