@@ -234,9 +234,11 @@ def test_variables_can_be_excluded_as_in_any_keras_optimizer():
     ],
 )
 def test_patterns_that_decide_nothing_are_refused(decay, message):
+    optimizer = Adafactor(weight_decay=decay)
     with pytest.raises(ValueError, match="must decide for a variable") as error:
-        Adafactor(weight_decay=decay).build(ViT(TINY, 5, image_size=8).trainable_variables)
+        optimizer.build(ViT(TINY, 5, image_size=8).trainable_variables)
     assert message in str(error.value)
+    assert not optimizer.built
 
 
 @pytest.mark.parametrize(

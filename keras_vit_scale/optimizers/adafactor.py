@@ -162,8 +162,9 @@ class Adafactor(keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built:
             return
-        super().build(variables)
+        # First, so that a misspelt pattern leaves no half-built optimizer behind.
         decays = decays_by_path(self.weight_decay, [v.path for v in variables])
+        super().build(variables)
         self._decays = [
             decay if self._use_weight_decay(v) else 0.0
             for v, decay in zip(variables, decays, strict=True)
