@@ -319,7 +319,7 @@ def law_fit(
 
     For example:
 
-      keras-vit-scale law fit my_study/results.csv --by shots
+      keras-vit-scale law fit my_study/results.csv
       keras-vit-scale law fit runs.csv --compute gpu_hours --error val_error --at 1000 10000
       keras-vit-scale law fit runs.csv --figure law.png --json
 
@@ -327,7 +327,8 @@ def law_fit(
         results: A CSV file with a header, one result a row.
         compute: Column of compute, in any unit; the law is in that unit.
         error: Column of errors, in (0, 1].
-        by: A column that divides the rows; each group gets a law of its own.
+        by: A column that divides the rows; each group gets a law of its own. A column "shots"
+            with several values does so unasked.
         all_points: Fit to all points instead of the Pareto frontier.
         at: Also predict the error at these amounts of compute.
         figure: Draw points and law to this file (.png, .pdf, .svg); needs a single group.
@@ -339,14 +340,14 @@ def law_fit(
 
     groups = read_points(results, compute, error, by or None)
     if figure is not None and len(groups) > 1:
-        raise ValueError(f"A figure shows one group. Received: --by {by} with {len(groups)} groups")
+        raise ValueError(f"A figure shows one group. Received: {', '.join(groups)}")
     rows = []
     for name, (x, y) in groups.items():
         chosen = slice(None) if all_points else pareto_frontier(x, y)
         try:
             law = fit_law(x[chosen], y[chosen])
         except ValueError as reason:
-            where = f"group {name!r}" if by else str(results)
+            where = str(results) if name == "all" else f"{results}, {name}"
             among = "points" if all_points else "points on the frontier"
             raise ValueError(f"{where}, {len(x[chosen])} {among} of {len(x)}: {reason}") from None
         rows.append(
@@ -370,7 +371,7 @@ def law_fit(
         print(json_module.dumps(rows, indent=1))
         return
     for row in rows:
-        prefix = f"{by} {row['group']}: " if by else ""
+        prefix = "" if row["group"] == "all" else f"{row['group']}: "
         print(
             f"{prefix}E = {row['c']:.4g} + {row['a']:.4g} (C + {row['d']:.4g})^-{row['b']:.4g}"
             f"   ({row['points']} points, {row['rms_log_error']:.1%} off, rms)"

@@ -81,7 +81,7 @@ def test_law_fit_predicts_and_draws(table, tmp_path, capsys):
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert cli.run(["law", "fit", str(table), *options, "--by", "kind", "--json"]) == 0
     laws = json.loads(capsys.readouterr().out)
-    assert [law["group"] for law in laws] == ["a", "b"]
+    assert [law["group"] for law in laws] == ["kind a", "kind b"]
     assert laws[1]["b"] == pytest.approx(0.4, rel=1e-3)
 
 

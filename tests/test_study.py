@@ -311,11 +311,21 @@ def write_rows(path, changes=()):
 
 
 def test_points_are_read_by_group(tmp_path):
-    path = write_rows(tmp_path / "r.csv")
+    path = write_rows(tmp_path / "r.csv", [(4, 2, "5")])
     compute, error = read_points(path)["all"]
     np.testing.assert_array_equal(compute, [1e3, 1e4, 1e5])
     np.testing.assert_array_equal(error, [0.9, 0.5, 0.3])
-    assert {k: len(v[0]) for k, v in read_points(path, by="shots").items()} == {"5": 2, "10": 1}
+    groups = read_points(path, by="error")
+    assert {name: len(c) for name, (c, _) in groups.items()} == {
+        "error 0.9": 1,
+        "error 0.5": 1,
+        "error 0.3": 1,
+    }
+
+
+def test_several_numbers_of_shots_are_kept_apart_unasked(tmp_path):
+    groups = read_points(write_rows(tmp_path / "r.csv"))
+    assert {name: len(c) for name, (c, _) in groups.items()} == {"shots 5": 2, "shots 10": 1}
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,12 @@ def read_points(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Compute and error of a CSV's rows, by the values of its column `by`.
 
+    Where `by` is `None` and the file has a column `shots` with several values, as a
+    study's does, that one divides it: errors of different probes are no one law's.
+
     Returns:
-        (compute, error) by group; one group, named "all", if `by` is `None`.
+        (compute, error) by group, such as "shots 10"; one group, "all", if nothing
+        divides the rows.
 
     Raises:
         ValueError: Naming file, line and column of the first value that is no
@@ -85,6 +89,8 @@ def read_points(
         )
     if table.empty:
         raise ValueError(f"{path} must have rows below its header. Received: none")
+    if by is None and "shots" in table.columns and table["shots"].nunique() > 1:
+        by = "shots"
     # The header is line 1.
     lines = table.index + 2
     rules = {
@@ -104,6 +110,8 @@ def read_points(
             )
     groups = {"all": table.index} if by is None else table.groupby(by, sort=False).groups
     return {
-        str(name): check_points(values[compute][rows], values[error][rows])
+        name if by is None else f"{by} {name}": check_points(
+            values[compute][rows], values[error][rows]
+        )
         for name, rows in groups.items()
     }
