@@ -113,11 +113,11 @@ def study_run(
     seeds: Annotated[tuple[int, ...], _CONFIGS] = (),
     upstream: Annotated[str, _CONFIGS] = "",
     downstream: Annotated[str, _CONFIGS] = "",
-    held_out: Annotated[int, _CONFIGS] = 0,
+    held_out: Annotated[int | None, _CONFIGS] = None,
     held_out_classes: Annotated[tuple[str, ...], _CONFIGS] = (),
-    image_size: Annotated[int, _CONFIGS] = 0,
-    batch_size: Annotated[int, _CONFIGS] = 0,
-    peak: Annotated[float, _CONFIGS] = 0.0,
+    image_size: Annotated[int | None, _CONFIGS] = None,
+    batch_size: Annotated[int | None, _CONFIGS] = None,
+    peak: Annotated[float | None, _CONFIGS] = None,
     peaks: Annotated[dict[str, float], _CONFIGS] = {},  # noqa: B006  (never written)
     json: bool = False,
 ) -> None:
@@ -225,7 +225,8 @@ def _override(study, study_values, data_values, probe_images, recipe_values):
     """A study with what the command line gave, by part, in place of its own values."""
 
     def given(values):
-        return {name: value for name, value in values.items() if value}
+        # A zero was given, and is for the study to judge.
+        return {n: v for n, v in values.items() if v is not None and v not in ("", (), {})}
 
     data, recipe = given(data_values), given(recipe_values)
     if given(probe_images):
