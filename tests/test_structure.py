@@ -11,7 +11,7 @@ PACKAGE = Path(keras_vit_scale.__file__).parent
 
 # Each may import those after it.
 ORDER = [
-    "cli", "scaling", "planning", "evaluation", "training", "optimizers", "schedules", "data",
+    "cli", "scaling", "evaluation", "training", "planning", "optimizers", "schedules", "data",
     "models",
 ]  # fmt: skip
 
