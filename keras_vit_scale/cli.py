@@ -112,7 +112,7 @@ def study_run(
     durations: Annotated[tuple[int, ...], _CONFIGS] = (),
     seeds: Annotated[tuple[int, ...], _CONFIGS] = (),
     upstream: Annotated[str, _CONFIGS] = "",
-    downstream: Annotated[str, _CONFIGS] = "",
+    downstream: Annotated[tuple[str, ...], _CONFIGS] = (),
     held_out: Annotated[int | None, _CONFIGS] = None,
     held_out_classes: Annotated[tuple[str, ...], _CONFIGS] = (),
     image_size: Annotated[int | None, _CONFIGS] = None,
@@ -141,7 +141,7 @@ def study_run(
         durations: Steps at which cooldowns end.
         seeds: One trunk a size for each.
         upstream: Training images: digits, a folder of class folders, or an .npz file.
-        downstream: Probe images: another data set, in place of held-out images.
+        downstream: Probe images: other data sets, in place of CONFIG's choice.
         held_out: Probe images: how many random ones of upstream, in place of CONFIG's choice.
         held_out_classes: Probe images: those of these classes of upstream.
         image_size: Side of the images in pixels.
@@ -231,7 +231,7 @@ def _override(study, study_values, data_values, probe_images, recipe_values):
     data, recipe = given(data_values), given(recipe_values)
     if given(probe_images):
         # One choice of probe images replaces another.
-        data |= {"downstream": None, "held_out": 0, "held_out_classes": ()}
+        data |= {"downstream": (), "held_out": 0, "held_out_classes": ()}
         data |= given(probe_images)
     if "peak" in recipe:
         recipe = {"peaks": {}, **recipe}
@@ -262,22 +262,34 @@ def study_report(out: Positional[Path], /, json: bool = False) -> None:
 
 
 def _report(out: Path, json: bool) -> None:
-    from keras_vit_scale.scaling.findings import advise, describe
-    from keras_vit_scale.scaling.report import laws_as_json, write_report
+    from keras_vit_scale.scaling.report import laws_as_json, most_shots, write_report
 
     findings = write_report(out)
     if json:
         print(json_module.dumps({"folder": str(out), **laws_as_json(findings)}, indent=1))
         return
-    shown = findings[-1]
     console = Console()
-    points = shown.points.pivot(index="size", columns="steps", values="error")
-    points = points.loc[list(dict.fromkeys(shown.points["size"]))]
-    edge = set(shown.points.iloc[shown.frontier][["size", "steps"]].itertuples(index=False))
-    table = Table(
-        title=f"{shown.shots}-shot error by size and steps (bold: on the frontier)",
-        title_justify="left",
+    for shown in most_shots(findings):
+        _show(shown, console)
+    console.print(
+        f"Written: {out}/report.html, frontier.png, law.json, results.csv",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
+
+
+def _show(findings, console: Console) -> None:
+    """Prints a table of errors, what was found, and what to try next."""
+    from keras_vit_scale.scaling.findings import advise, describe
+
+    points = findings.points.pivot(index="size", columns="steps", values="error")
+    points = points.loc[list(dict.fromkeys(findings.points["size"]))]
+    edge = findings.points.iloc[findings.frontier][["size", "steps"]]
+    edge = set(edge.itertuples(index=False))
+    # Not the table's own title, which would be broken to the table's width.
+    console.print(f"{findings.measure} by size and steps (bold: on the frontier)", style="italic")
+    table = Table()
     table.add_column("size")
     for steps in points.columns:
         table.add_column(f"{steps:,}", justify="right")
@@ -292,16 +304,10 @@ def _report(out: Path, json: bool) -> None:
         ]
         table.add_row(size, *cells)
     console.print(table)
-    for title, lines in (("Found", describe(shown)), ("Try next", advise(shown))):
+    for title, lines in (("Found", describe(findings)), ("Try next", advise(findings))):
         console.print(f"[bold]{title}[/]")
         for line in lines:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"Written: {out}/report.html, frontier.png, law.json, results.csv",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
 
 
 @command(law_app, "fit")
@@ -328,8 +334,8 @@ def law_fit(
         results: A CSV file with a header, one result a row.
         compute: Column of compute, in any unit; the law is in that unit.
         error: Column of errors, in (0, 1].
-        by: A column that divides the rows; each group gets a law of its own. A column "shots"
-            with several values does so unasked.
+        by: A column that divides the rows; each group gets a law of its own. Columns "task" and
+            "shots" with several values do so unasked.
         all_points: Fit to all points instead of the Pareto frontier.
         at: Also predict the error at these amounts of compute.
         figure: Draw points and law to this file (.png, .pdf, .svg); needs a single group.

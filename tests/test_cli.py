@@ -96,7 +96,7 @@ MISTAKES = {
     "no images a step": (["study", "run", "--batch-size", "0"], "`batch_size` must be a positive"),
     "no pixels": (["study", "run", "--image-size", "0"], "`image_size` must be a positive"),
     "no rate": (["study", "run", "--peak", "0"], "`peak` must be positive"),
-    "none held out": (["study", "run", "--held-out", "0"], "exactly one of"),
+    "none held out": (["study", "run", "--held-out", "0"], "so that the probe has images"),
     "no patch": (["models", "--image-size", "3"], "at least one patch"),
     "unknown upstream": (["study", "run", "--upstream", "imagenet"], "must be 'digits'"),
     "too many held out": (["study", "run", "--held-out", "1797"], "leave some on both sides"),

@@ -26,6 +26,7 @@ from keras_vit_scale.scaling import (
 )
 from keras_vit_scale.scaling.findings import advise, describe, find
 from keras_vit_scale.scaling.results import study_points
+from keras_vit_scale.scaling.study import open_data
 from keras_vit_scale.training.checkpoint import is_complete
 
 STUDY = """
@@ -69,7 +70,7 @@ def test_every_piece_is_there(finished):
         assert all(is_complete(run / "trunk" / f"step-{s:08d}") for s in (3, 5, 10))
         for steps in (6, 10, 20):
             assert (run / f"steps-{steps:08d}" / "result.json").is_file()
-    for heading in ("5-shot error by size and steps", "Found", "Try next", "Written"):
+    for heading in ("5-shot error (held-out) by size and steps", "Found", "Try next", "Written"):
         assert heading in printed
 
 
@@ -88,23 +89,21 @@ def test_results_are_rows_with_their_costs(finished):
 
 
 def test_saved_models_are_the_judged_ones(finished):
-    from keras_vit_scale.scaling.study import open_data
-
     out, _ = finished
     config = load_config(out / "study.yaml")
-    _, probe = open_data(config)
+    probe = open_data(config).probes["held-out"]
     branch = out / "runs" / "B_w12_d2" / "seed-0" / "steps-00000020"
     model = keras.saving.load_model(branch / "model.keras")
     recorded = json.loads((branch / "result.json").read_text())["probes"]
     for r, saved in zip(probe(model), recorded, strict=True):
+        assert saved["task"] == "held-out"
         assert (r.shots, r.seed) == (saved["shots"], saved["seed"])
         assert 1 - r.accuracy == pytest.approx(saved["error"], abs=1e-12)
 
 
 def test_no_trunk_saw_an_image_of_the_probe(finished):
-    from keras_vit_scale.scaling.study import open_data
-
-    upstream, probe = open_data(load_config(finished[0] / "study.yaml"))
+    upstream, _, probes = open_data(load_config(finished[0] / "study.yaml"))
+    probe = probes["held-out"]
     trained = set(upstream.indices)
     # Subsets of subsets: back to indices of the digits.
     held_out = probe.test.source
@@ -200,12 +199,31 @@ def test_probe_on_other_classes_and_other_data(kind, tmp_path):
             folder = tmp_path / "photos" / f"class {label}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(255 - image[..., 0]).resize((12, 16)).save(folder / f"{i}.png")
-        study = yaml_study.replace("held_out: 597", f"downstream: '{tmp_path / 'photos'}'")
+        study = yaml_study.replace(
+            "held_out: 597", f"held_out: 597, validation: 101, downstream: '{tmp_path / 'photos'}'"
+        )
     (tmp_path / "study.yaml").write_text(study)
     run_study(load_config(tmp_path / "study.yaml"), tmp_path / "out")
     results = collect_results(tmp_path / "out")
-    assert len(results) == 2
+    tasks = ["held-out", "held-out"] + (["photos", "photos"] if kind == "folder" else [])
+    assert results["task"].tolist() == tasks
+    assert results["shots"].tolist() == [1, 5] * (len(tasks) // 2)
     assert results["error"].between(0.01, 1).all()
+    if kind == "folder":
+        # Of 101 images that neither the trunk nor a probe has seen.
+        assert (results["upstream_error"] * 101 % 1).between(-1e-9, 1e-9).all()
+        upstream, validation, _ = open_data(load_config(tmp_path / "study.yaml"))
+        assert len(upstream) == 1797 - 597 - 101
+        assert not set(upstream.indices) & set(validation.indices)
+        findings = write_report(tmp_path / "out")
+        assert [(f.task, f.shots) for f in findings] == list(zip(tasks, [1, 5, 1, 5], strict=True))
+        assert "5-shot error (photos)" in (tmp_path / "out" / "report.html").read_text()
+        groups = read_points(tmp_path / "out" / "results.csv")
+        assert list(groups) == [
+            f"task {t}, shots {s}" for t in ("held-out", "photos") for s in (1, 5)
+        ]
+    else:
+        assert results["upstream_error"].isna().all()
 
 
 def synthetic(errors, seeds=1):
@@ -219,7 +237,7 @@ def synthetic(errors, seeds=1):
                     {
                         "size": size, "seed": seed, "steps": steps, "images_seen": steps * 10,
                         "parameters": 10**i, "flops": cost * steps * 10,
-                        "tpuv3_core_days": cost * steps * 1e-17, "shots": 10,
+                        "tpuv3_core_days": cost * steps * 1e-17, "task": "digits", "shots": 10,
                         "error": error + 0.01 * (seed - (seeds - 1) / 2), "classified": 1000,
                     }
                 )  # fmt: skip
@@ -234,7 +252,7 @@ SATURATING = {
 
 
 def test_findings_name_what_saturates_and_what_to_try():
-    found = find(synthetic(SATURATING), 10)
+    found = find(synthetic(SATURATING), "digits", 10)
     assert found.saturated() == ["small"]
     assert found.best["size"] == "large"
     assert found.law is not None
@@ -247,24 +265,26 @@ def test_findings_name_what_saturates_and_what_to_try():
 
 def test_advice_depends_on_what_is_the_bottleneck():
     data_bound = {**SATURATING, "large": [0.5, 0.3, 0.26, 0.255]}
-    assert "add data" in "\n".join(advise(find(synthetic(data_bound), 10)))
+    assert "add data" in "\n".join(advise(find(synthetic(data_bound), "digits", 10)))
     flat = {**SATURATING, "large": [0.5, 0.3, 0.15, 0.148]}
-    assert "large has stopped improving too" in "\n".join(advise(find(synthetic(flat), 10)))
+    assert "large has stopped improving too" in "\n".join(
+        advise(find(synthetic(flat), "digits", 10))
+    )
 
 
 def test_seeds_are_averaged_before_the_frontier():
-    points = study_points(synthetic(SATURATING, seeds=3), 10)
+    points = study_points(synthetic(SATURATING, seeds=3), "digits", 10)
     assert len(points) == 12
     assert points["error"].iloc[0] == pytest.approx(0.60)
 
 
 def test_a_probe_without_mistakes_counts_half_a_mistake():
     table = synthetic({"small": [0.5, 0.0]})
-    assert study_points(table, 10)["error"].tolist() == [0.5, 0.0005]
+    assert study_points(table, "digits", 10)["error"].tolist() == [0.5, 0.0005]
 
 
 def test_too_few_points_give_a_reason_instead_of_a_law():
-    found = find(synthetic({"small": [0.5, 0.4]}), 10)
+    found = find(synthetic({"small": [0.5, 0.4]}), "digits", 10)
     assert found.law is None
     assert "at least 5 points" in "\n".join(describe(found))
     assert "Add sizes or durations" in "\n".join(advise(found))

@@ -92,8 +92,13 @@ BAD = {
     "negative decay": (changed("recipe.head_decay", -1.0), "not negative"),
     "unknown loss": (changed("recipe.loss", "hinge"), "`loss` must be"),
     "no clip": (changed("recipe.clip_norm", 0), "`clip_norm` must be positive"),
-    "no images for the probe": (changed("data.held_out", None), "exactly one of"),
-    "two kinds of images": (changed("data.downstream", "x.npz"), "exactly one of"),
+    "no images for the probe": (changed("data.held_out", None), "so that the probe has images"),
+    "two kinds of images": (changed("data.held_out_classes", ["3"]), "not both"),
+    "two data sets of one name": (
+        changed("data.downstream", ["a/x.npz", "b/x"]),
+        "must have different names",
+    ),
+    "negative validation": (changed("data.validation", -1), "`validation` is a number of images"),
     "the training's images": (
         changed("data", {"upstream": "digits", "downstream": "digits"}),
         "must not be those of the training",

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
 import pydantic
 import yaml
@@ -17,6 +18,11 @@ from keras_vit_scale.schedules import ReciprocalSqrt
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
 
+#: One name, or several.
+_Names = Annotated[
+    tuple[str, ...], pydantic.BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
+]
+
 
 class StudyError(Exception):
     """A study that cannot be run as it is described or with the folder it has."""
@@ -26,20 +32,23 @@ class StudyError(Exception):
 class DataConfig:
     """What trunks are trained on and what they are judged on.
 
-    The probe's images are ones that no trunk saw. They come from `downstream`, from
-    `held_out_classes` or from `held_out` images of `upstream`: give one of the three.
+    The probe's images are ones that no trunk saw. They come from other data sets
+    (`downstream`), from `held_out` images of `upstream` or from its `held_out_classes`.
+    Each data set is a task of its own, with its own law.
     """
 
     __pydantic_config__ = _STRICT
 
     upstream: str = "digits"
     """Training images: "digits", a folder of class folders, or an .npz file."""
-    downstream: str | None = None
-    """Images for the probe: another data set, named the same way."""
+    downstream: _Names = ()
+    """Images for the probe: other data sets, named the same way."""
     held_out: int = 0
-    """Or: this many random images of `upstream`, of the same classes."""
+    """And, or instead: this many random images of `upstream`, of the same classes."""
     held_out_classes: tuple[str, ...] = ()
     """Or: the images of these classes of `upstream`, which no trunk learns."""
+    validation: int = 0
+    """Further images of `upstream` that no trunk is trained on, for the upstream error."""
     split_seed: int = 0
     """Decides which images are held out."""
     crop: str = "inception"
@@ -50,20 +59,48 @@ class DataConfig:
     """Pixels that the crop "shift" moves an image at most."""
 
     def __post_init__(self):
-        given = [
-            name for name in ("downstream", "held_out", "held_out_classes") if getattr(self, name)
-        ]
-        if len(given) != 1 or self.held_out < 0:
+        for name in ("held_out", "validation"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"`{name}` is a number of images. Received: {name}={getattr(self, name)}"
+                )
+        if not (self.downstream or self.held_out or self.held_out_classes):
             raise ValueError(
-                "Give exactly one of downstream, held_out and held_out_classes, "
-                "so that the probe has images that no trunk saw. "
-                f"Received: {', '.join(given) or 'none'}"
+                "Give downstream, held_out or held_out_classes, so that the probe has images "
+                "that no trunk saw. Received: none of them"
             )
-        if self.downstream == self.upstream:
+        if self.held_out and self.held_out_classes:
+            raise ValueError(
+                "Give held_out or held_out_classes, not both. Received: "
+                f"held_out={self.held_out}, held_out_classes={list(self.held_out_classes)}"
+            )
+        if self.upstream in self.downstream:
             raise ValueError(
                 "Downstream images must not be those of the training. Received the same data set "
                 f"as upstream and downstream: {self.upstream!r}; use held_out instead"
             )
+        tasks = self.tasks()
+        if len(set(tasks)) < len(tasks):
+            raise ValueError(
+                f"Downstream data sets must have different names. Received: {list(tasks)}"
+            )
+
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the data sets to probe: "held-out" and those of `downstream`."""
+        own = ("held-out",) if self.held_out or self.held_out_classes else ()
+        return own + tuple(task_name(name) for name in self.downstream)
+
+
+def task_name(data: str) -> str:
+    """A short name of a data set for tables: that of its folder or file.
+
+    Example:
+
+    >>> from keras_vit_scale.scaling.config import task_name
+    >>> task_name("digits"), task_name("data/fashion-mnist.npz")
+    ('digits', 'fashion-mnist')
+    """
+    return Path(data).name.removesuffix(".npz") or data
 
 
 @dataclass(frozen=True)

@@ -82,3 +82,23 @@ def draw_frontier(
         )
         above.set_xlabel("TPUv3 core-days")
     return ax
+
+
+def draw_findings(findings):
+    """Draws each of several `Findings` on axes of their own, side by side.
+
+    Returns:
+        The figure.
+    """
+    figure = matplotlib.figure.Figure(figsize=(7.2 * len(findings), 4.8), layout="constrained")
+    for f, ax in zip(findings, figure.subplots(1, len(findings), squeeze=False)[0], strict=True):
+        draw_frontier(
+            f.points["flops"],
+            f.points["error"],
+            f.points["size"],
+            f.law,
+            ax=ax,
+            error_label=f.measure[0].upper() + f.measure[1:],
+            core_days=True,
+        )
+    return figure

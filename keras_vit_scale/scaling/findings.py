@@ -15,9 +15,10 @@ FLAT_SLOPE = 0.1
 
 @dataclass(frozen=True)
 class Findings:
-    """The points of a study for one number of shots, their frontier and its law.
+    """The points of a study for one task and number of shots, their frontier and its law.
 
     Args:
+        task: Name of the data set that was probed.
         shots: Examples a class of the probe.
         points: One row a size and duration, sorted by compute a image and steps.
         frontier: Rows of `points` on the Pareto frontier, by rising compute.
@@ -25,11 +26,17 @@ class Findings:
         refused: Why there is no law, or `None`.
     """
 
+    task: str
     shots: int
     points: pd.DataFrame
     frontier: np.ndarray
     law: DoubleSaturatingLaw | None
     refused: str | None
+
+    @property
+    def measure(self) -> str:
+        """What the error is, for titles: "10-shot error (digits)"."""
+        return f"{self.shots}-shot error ({self.task})"
 
     @property
     def best(self) -> pd.Series:
@@ -53,9 +60,9 @@ class Findings:
         return [size for size in slopes.index if slopes[size] < FLAT_SLOPE]
 
 
-def find(results: pd.DataFrame, shots: int) -> Findings:
+def find(results: pd.DataFrame, task: str, shots: int) -> Findings:
     """Frontier and law of a table as `collect_results` gives it."""
-    points = study_points(results, shots)
+    points = study_points(results, task, shots)
     flops, error = points["flops"].to_numpy(float), points["error"].to_numpy(float)
     frontier = pareto_frontier(flops, error)
     law = refused = None
@@ -63,7 +70,7 @@ def find(results: pd.DataFrame, shots: int) -> Findings:
         law = fit_law(flops[frontier], error[frontier])
     except ValueError as reason:
         refused = str(reason)
-    return Findings(shots, points, frontier, law, refused)
+    return Findings(task, shots, points, frontier, law, refused)
 
 
 def describe(findings: Findings) -> list[str]:
@@ -71,7 +78,7 @@ def describe(findings: Findings) -> list[str]:
     f, best = findings, findings.best
     ends = f.points.iloc[[f.frontier[0], f.frontier[-1]]]
     lines = [
-        f"Best: {best['size']} after {best['steps']:,} steps, {f.shots}-shot error "
+        f"Best: {best['size']} after {best['steps']:,} steps, {f.measure} "
         f"{best['error']:.3f}, for {best['flops']:.3g} FLOPs "
         f"({best['tpuv3_core_days']:.3g} TPUv3 core-days).",
         f"Frontier: {len(f.frontier)} of {len(f.points)} results, "

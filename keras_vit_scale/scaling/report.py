@@ -11,7 +11,7 @@ import pandas as pd
 
 from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, dump_config, load_config
-from keras_vit_scale.scaling.figure import EXTRAPOLATION, draw_frontier
+from keras_vit_scale.scaling.figure import EXTRAPOLATION, draw_findings
 from keras_vit_scale.scaling.findings import Findings, advise, describe, find
 from keras_vit_scale.scaling.results import collect_results
 from keras_vit_scale.training.checkpoint import write_text
@@ -20,11 +20,11 @@ from keras_vit_scale.training.checkpoint import write_text
 def write_report(out: str | Path) -> list[Findings]:
     """Writes a study's results, laws, picture and page, and returns its findings.
 
-    The law is fitted for each number of shots; the picture shows the largest.
-    The page holds all that it needs and opens without a network.
+    A law is fitted for each task and number of shots; the picture shows the most
+    shots of each task. The page holds all that it needs and opens without a network.
 
     Returns:
-        Findings, one a number of shots, ascending.
+        Findings, by task and ascending shots.
 
     Raises:
         StudyError: If the folder holds no study, or no result yet.
@@ -37,28 +37,28 @@ def write_report(out: str | Path) -> list[Findings]:
             f"{out} holds no finished result yet: run `keras-vit-scale study run` with it first."
         )
     write_text(out / "results.csv", results.to_csv(index=False))
-    findings = [find(results, shots) for shots in sorted(set(results["shots"]))]
+    cases = results[["task", "shots"]].drop_duplicates().itertuples(index=False)
+    findings = [find(results, task, shots) for task, shots in cases]
     write_text(out / "law.json", json.dumps(laws_as_json(findings), indent=1, allow_nan=False))
-    shown = findings[-1]
-    points = shown.points
-    ax = draw_frontier(
-        points["flops"],
-        points["error"],
-        points["size"],
-        shown.law,
-        error_label=f"{shown.shots}-shot error",
-        core_days=True,
-    )
-    ax.figure.savefig(out / "frontier.png", dpi=150)
+    draw_findings(most_shots(findings)).savefig(out / "frontier.png", dpi=150)
     write_text(out / "report.html", page(config, results, findings))
     return findings
+
+
+def most_shots(findings: list[Findings]) -> list[Findings]:
+    """Of each task the findings with the most shots."""
+    return list({f.task: f for f in sorted(findings, key=lambda f: f.shots)}.values())
 
 
 def laws_as_json(findings: list[Findings]) -> dict:
     """The laws, in FLOPs and in TPUv3 core-days, or why there is none."""
     laws = []
     for f in findings:
-        entry = {"shots": f.shots, "frontier": f.points.iloc[f.frontier].to_dict("records")}
+        entry = {
+            "task": f.task,
+            "shots": f.shots,
+            "frontier": f.points.iloc[f.frontier].to_dict("records"),
+        }
         if f.law is None:
             entry["refused"] = f.refused
         else:
@@ -75,15 +75,17 @@ def page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -
     import keras_vit_scale
 
     parts = []
-    for f in reversed(findings):
+    for f in findings:
         parts.append(
-            f"<h2>{f.shots}-shot error against compute</h2>\n{_list(describe(f))}\n"
+            f"<h2>{html.escape(f.measure)} against compute</h2>\n{_list(describe(f))}\n"
             f"{_interactive(f)}\n<h3>What to try next</h3>\n{_list(advise(f))}"
         )
     columns = [
         "size", "seed", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days",
-        "shots", "error", "error_sd",
+        "task", "shots", "error", "error_sd",
     ]  # fmt: skip
+    if results["upstream_error"].notna().any():
+        columns.append("upstream_error")
     table = results[columns].to_html(
         index=False,
         escape=True,
@@ -95,6 +97,7 @@ def page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -
             "tpuv3_core_days": "{:.3g}".format,
             "error": "{:.4f}".format,
             "error_sd": "{:.4f}".format,
+            "upstream_error": "{:.4f}".format,
         },
     )
     backends = ", ".join(sorted(set(results["backend"])))
@@ -154,7 +157,7 @@ def _interactive(f: Findings) -> str:
             )
     figure.update_layout(
         xaxis={"type": "log", "title": "Training compute (FLOPs)", "exponentformat": "power"},
-        yaxis={"type": "log", "title": f"{f.shots}-shot error"},
+        yaxis={"type": "log", "title": html.escape(f.measure)},
         template="plotly_white",
         height=520,
     )

@@ -10,46 +10,48 @@ from keras_vit_scale.scaling.frontier import check_points
 
 
 def collect_results(out: str | Path) -> pd.DataFrame:
-    """Finished results of a study folder: one row a size, seed, duration and number of shots.
+    """Finished results of a study folder: one row a size, seed, duration, task and shots.
 
     `error` is the mean over the choices of the few examples, `error_sd` its standard
-    deviation, `classified` the images over all choices. Sorted by shots, size (by compute) and
-    steps.
+    deviation, `classified` the images over all choices. Sorted by task, shots, size (by compute)
+    and steps.
     """
     rows = []
     for path in sorted(Path(out).glob("runs/*/*/*/result.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         probes = pd.DataFrame(result.pop("probes"))
-        for shots, group in probes.groupby("shots"):
+        for (task, shots), group in probes.groupby(["task", "shots"], sort=False):
             rows.append(
                 {
                     **result,
+                    "task": task,
                     "shots": int(shots),
                     "error": group["error"].mean(),
                     "error_sd": group["error"].std(ddof=0),
-                    "classified": len(group) * result["test_images"],
+                    "classified": group["test_images"].sum(),
                 }
             )
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows)
-    cost = table["flops"] / table["images_seen"]
+    # The order of tasks is the study's: that in which each result was probed.
+    tasks = {task: i for i, task in enumerate(dict.fromkeys(table["task"]))}
     return (
-        table.assign(cost=cost)
-        .sort_values(["shots", "cost", "size", "seed", "steps"])
-        .drop(columns="cost")
+        table.assign(cost=table["flops"] / table["images_seen"], order=table["task"].map(tasks))
+        .sort_values(["order", "shots", "cost", "size", "seed", "steps"])
+        .drop(columns=["cost", "order"])
         .reset_index(drop=True)
     )
 
 
-def study_points(results: pd.DataFrame, shots: int) -> pd.DataFrame:
+def study_points(results: pd.DataFrame, task: str, shots: int) -> pd.DataFrame:
     """One point a size and duration, its error the mean over the seeds.
 
     The frontier of single runs would take the luckiest seed of each. Probes without
     a single mistake count as half a mistake, the least that they could tell: a law
     in log error has no place for 0.
     """
-    chosen = results[results["shots"] == shots]
+    chosen = results[(results["task"] == task) & (results["shots"] == shots)]
     least = 0.5 / chosen["classified"]
     chosen = chosen.assign(error=chosen["error"].clip(lower=least))
     keys = ["size", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days"]
@@ -61,12 +63,12 @@ def read_points(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Compute and error of a CSV's rows, by the values of its column `by`.
 
-    Where `by` is `None` and the file has a column `shots` with several values, as a
-    study's does, that one divides it: errors of different probes are no one law's.
+    Where `by` is `None` and the file has columns `task` or `shots` with several values,
+    as a study's does, those divide it: errors of different probes are no one law's.
 
     Returns:
-        (compute, error) by group, such as "shots 10"; one group, "all", if nothing
-        divides the rows.
+        (compute, error) by group, such as "shots 10" or "task digits, shots 10"; one
+        group, "all", if nothing divides the rows.
 
     Raises:
         ValueError: Naming file, line and column of the first value that is no
@@ -89,8 +91,10 @@ def read_points(
         )
     if table.empty:
         raise ValueError(f"{path} must have rows below its header. Received: none")
-    if by is None and "shots" in table.columns and table["shots"].nunique() > 1:
-        by = "shots"
+    if by is not None:
+        columns = [by]
+    else:
+        columns = [c for c in ("task", "shots") if c in table and table[c].nunique() > 1]
     # The header is line 1.
     lines = table.index + 2
     rules = {
@@ -108,10 +112,11 @@ def read_points(
                 f"{path}, line {lines[i]}: column {column!r} must be {rule}. "
                 f"Received: {table[column].iloc[i]!r}"
             )
-    groups = {"all": table.index} if by is None else table.groupby(by, sort=False).groups
+    if not columns:
+        return {"all": check_points(values[compute], values[error])}
     return {
-        name if by is None else f"{by} {name}": check_points(
-            values[compute][rows], values[error][rows]
+        ", ".join(f"{c} {v}" for c, v in zip(columns, key, strict=True)): check_points(
+            values[compute][rows.index], values[error][rows.index]
         )
-        for name, rows in groups.items()
+        for key, rows in table.groupby(columns, sort=False)
     }

@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from keras_vit_scale.data import Source, hold_out, hold_out_classes, open_source
-from keras_vit_scale.evaluation import FewShot, representation
+from keras_vit_scale.evaluation import FewShot, extract_features, representation
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
 from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
@@ -76,13 +77,9 @@ def run_study(
         ValueError: If the data do not serve the study.
     """
     out = Path(out)
-    upstream, probe = open_data(config)
+    data = open_data(config)
     claim_folder(config, out)
-    runs = [
-        Run(config, size, seed, out, upstream, probe)
-        for seed in config.seeds
-        for size in config.sizes
-    ]
+    runs = [Run(config, size, seed, out, data) for seed in config.seeds for size in config.sizes]
     clock = _Clock(sum(run.steps_left() for run in runs), on_progress)
     for run in runs:
         if run.unfinished():
@@ -90,24 +87,45 @@ def run_study(
             keras.utils.clear_session()
 
 
-def open_data(config: StudyConfig) -> tuple[Source, FewShot]:
-    """Upstream images, and the probe on downstream images that are none of them.
+class StudyData(NamedTuple):
+    """The images of a study; no image is in two of the parts.
+
+    Args:
+        upstream: What trunks are trained on.
+        validation: Held-out images of the same classes, or `None`.
+        probes: A few-shot probe a task, by its name.
+    """
+
+    upstream: Source
+    validation: Source | None
+    probes: dict[str, FewShot]
+
+
+def open_data(config: StudyConfig) -> StudyData:
+    """Opens and divides the images of a study.
 
     Raises:
         ValueError: If the data cannot be read or a class has too few examples.
     """
     d, p = config.data, config.probe
-    upstream = open_source(d.upstream)
-    if d.downstream is not None:
-        downstream = open_source(d.downstream)
-    elif d.held_out_classes:
-        upstream, downstream = hold_out_classes(upstream, d.held_out_classes)
-    else:
-        upstream, downstream = hold_out(upstream, d.held_out, d.split_seed)
-    test_images = round(p.test_fraction * len(downstream))
-    examples, test = hold_out(downstream, test_images, d.split_seed)
-    probe = FewShot(examples, test, config.probe_transform(), shots=p.shots, seeds=p.seeds, l2=p.l2)
-    return upstream, probe
+    upstream, held_out = open_source(d.upstream), None
+    if d.held_out_classes:
+        upstream, held_out = hold_out_classes(upstream, d.held_out_classes)
+    elif d.held_out:
+        upstream, held_out = hold_out(upstream, d.held_out, d.split_seed)
+    downstream = [] if held_out is None else [held_out]
+    downstream += [open_source(name) for name in d.downstream]
+    probes = {}
+    for task, source in zip(d.tasks(), downstream, strict=True):
+        test_images = round(p.test_fraction * len(source))
+        examples, test = hold_out(source, test_images, d.split_seed)
+        probes[task] = FewShot(
+            examples, test, config.probe_transform(), shots=p.shots, seeds=p.seeds, l2=p.l2
+        )
+    validation = None
+    if d.validation:
+        upstream, validation = hold_out(upstream, d.validation, d.split_seed)
+    return StudyData(upstream, validation, probes)
 
 
 def claim_folder(config: StudyConfig, out: Path) -> None:
@@ -134,9 +152,8 @@ def claim_folder(config: StudyConfig, out: Path) -> None:
 class Run:
     """One size with one seed: a trunk and its cooldowns."""
 
-    def __init__(self, config, size, seed, out, upstream, probe):
-        self.config, self.size, self.seed = config, size, seed
-        self.upstream, self.probe = upstream, probe
+    def __init__(self, config, size, seed, out, data):
+        self.config, self.size, self.seed, self.data = config, size, seed, data
         self.shape = config.shape(size)
         self.folder = Path(out) / "runs" / folder_name(size, self.shape) / f"seed-{seed}"
         self.label = f"{size} seed {seed}"
@@ -171,7 +188,7 @@ class Run:
         """Trains the trunk as far as a missing branch needs it, then each missing branch."""
         missing = self.unfinished()
         keras.utils.set_random_seed(self.seed)
-        classes = len(self.upstream.class_names)
+        classes = len(self.data.upstream.class_names)
         model = ViT(
             self.shape,
             classes,
@@ -215,17 +232,32 @@ class Run:
             "cooldown_loss": loss,
             "cooldown_seconds": round(time.perf_counter() - started, 3),
             "backend": keras.backend.backend(),
-            "test_images": len(self.probe.test),
+            "upstream_error": self._upstream_error(model),
             "probes": [
-                {"shots": r.shots, "seed": r.seed, "error": 1 - r.accuracy}
-                for r in self.probe(features)
+                {
+                    "task": task,
+                    "test_images": len(probe.test),
+                    "shots": r.shots,
+                    "seed": r.seed,
+                    "error": 1 - r.accuracy,
+                }
+                for task, probe in self.data.probes.items()
+                for r in probe(features)
             ],
         }
         write_text(folder / "result.json", json.dumps(result, indent=1))
 
+    def _upstream_error(self, model):
+        """Part of the validation images that is given a wrong class, or `None`."""
+        images = self.data.validation
+        if images is None:
+            return None
+        logits = extract_features(model, images, self.config.probe_transform())
+        return float((logits.argmax(1) != images.labels).mean())
+
     def _costs(self, duration):
         c = self.config
-        classes = len(self.upstream.class_names)
+        classes = len(self.data.upstream.class_names)
         images = duration * c.recipe.batch_size
         forward = forward_flops(self.shape, c.image_size, pooling="map", num_classes=classes)
         flops = training_flops(forward, images)
@@ -264,7 +296,7 @@ class Run:
         try:
             return train_steps(
                 model,
-                self.upstream,
+                self.data.upstream,
                 self.config.train_transform(),
                 batch_size=self.config.recipe.batch_size,
                 seed=self.seed,
