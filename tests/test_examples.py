@@ -1,10 +1,14 @@
 """The examples run, in miniature."""
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from keras_vit_scale.data import open_source
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -14,18 +18,43 @@ MINIATURES = {
         ["digits", "--steps", "30", "--sizes", "4x1/4", "--rates", "0.01", "0.02", "--seeds", "0"],
         "peaks:",
     ),
+    "hide_the_largest_size.py": ([EXAMPLES / "fashion_mnist"], "Law without 64x4/7"),
+    "fashion_mnist/prepare.py": (["--source", "idx"], "fashion-mnist-test.npz: 3 images"),
 }
 
 
 def test_every_example_has_a_miniature():
-    assert {p.name for p in EXAMPLES.glob("*.py")} == set(MINIATURES)
+    assert {str(p.relative_to(EXAMPLES)) for p in EXAMPLES.rglob("*.py")} == set(MINIATURES)
 
 
 @pytest.mark.parametrize("name", MINIATURES)
-def test_example_runs(name):
+def test_example_runs(name, tmp_path):
+    if name == "fashion_mnist/prepare.py":
+        write_idx_files(tmp_path / "idx")
     arguments, expected = MINIATURES[name]
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, EXAMPLES / name, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
+    if name == "fashion_mnist/prepare.py":
+        source = open_source(tmp_path / "fashion-mnist.npz")
+        assert source.class_names[:2] == ("T-shirt/top", "trouser")
+        np.testing.assert_array_equal(source[1][0][..., 0], IMAGES[1])
+
+
+# Numbers in IDX files are big-endian: 0x08 for bytes, the number of sizes, the sizes.
+IMAGES = np.arange(3 * 5 * 7, dtype=np.uint8).reshape(3, 5, 7)
+
+
+def write_idx_files(folder):
+    folder.mkdir()
+    for part in ("train", "t10k"):
+        images = b"\0\0\x08\x03" + np.array([3, 5, 7], ">u4").tobytes() + IMAGES.tobytes()
+        labels = b"\0\0\x08\x01" + np.array([3], ">u4").tobytes() + bytes([0, 9, 4])
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
