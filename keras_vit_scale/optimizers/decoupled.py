@@ -112,7 +112,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         )
 
     def direction(self, gradient, index):
-        """The step's direction for the variable of an index, and the slots' next values.
+        """The step's direction for one variable, whose slots it moves on.
 
         Args:
             gradient: Its gradient in float32, clipped.
