@@ -27,8 +27,8 @@ from keras_vit_scale.models import (
     ViTConfig,
     preset,
 )
-from keras_vit_scale.optimizers import Adafactor, head_and_body
-from keras_vit_scale.schedules import ReciprocalSqrt
+from keras_vit_scale.optimizers import Adafactor, AdamW, head_and_body
+from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt
 from keras_vit_scale.training import SigmoidCrossEntropy
 
 __version__ = "0.1.0"
@@ -37,7 +37,11 @@ __all__ = [
     "SIZES",
     "TABLE_2",
     "Adafactor",
+    "AdamW",
+    "Constant",
+    "Cosine",
     "FewShot",
+    "Linear",
     "ReciprocalSqrt",
     "SigmoidCrossEntropy",
     "ViT",
