@@ -66,8 +66,7 @@ class SigmoidCrossEntropy(keras.losses.Loss):
     ):
         if not 0 <= label_smoothing <= 1:
             raise ValueError(
-                "`label_smoothing` must be in [0, 1]. "
-                f"Received: label_smoothing={label_smoothing}"
+                f"`label_smoothing` must be in [0, 1]. Received: label_smoothing={label_smoothing}"
             )
         if dtype is None:
             dtype = "float64" if keras.config.floatx() == "float64" else "float32"
