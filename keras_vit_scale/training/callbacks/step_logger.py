@@ -26,7 +26,6 @@ class StepLogger(StepCallback):
 
     def __init__(self, every):
         super().__init__(every, at_end=True)
-        self._written = set()
 
     def open(self, step):
         """Called when training begins, with the steps done so far."""
@@ -40,18 +39,24 @@ class StepLogger(StepCallback):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._written = set()
+        self._written = -1, set()
+        self._in_epoch = False
         self._writes_here = _is_first_process()
         if self._writes_here:
             self.open(self.step)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self._in_epoch = True
+
     def between_steps(self, logs):
         if logs or self._is_due():
             self.recount()
-            self._act({**self.model.get_metrics_result(), **logs})
+            self._act(logs)
 
     def on_epoch_end(self, epoch, logs=None):
         self.recount()
+        self._in_epoch = False
         self._act({} if logs is None else logs)
 
     def on_train_end(self, logs=None):
@@ -60,17 +65,14 @@ class StepLogger(StepCallback):
             self.close()
 
     def on_step(self, step, logs):
-        if self._writes_here:
-            self.write(step, numbers_of(logs))
-
-    def _act(self, logs):
-        # At the end of an epoch that was due, and of the training, only what is new.
-        if self.step > self._last:
-            self._written = set()
-        new = {name: value for name, value in logs.items() if name not in self._written}
-        if new:
-            self._written |= set(new)
-            super()._act(new)
+        if self._in_epoch:  # at its end Keras has put them in
+            logs = {**self.model.get_metrics_result(), **logs}
+        # The end of the training comes to the step of the last epoch's end: only what is new.
+        known = self._written[1] if self._written[0] == step else set()
+        new = {name: value for name, value in numbers_of(logs).items() if name not in known}
+        self._written = step, known | set(new)
+        if new and self._writes_here:
+            self.write(step, new)
 
 
 def numbers_of(logs) -> dict[str, float]:
