@@ -26,12 +26,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-# CRC-32C (Castagnoli), reflected: the remainders of all bytes by the polynomial 0x1EDC6F41.
-_TABLE = []
-for _byte in range(256):
+
+def _remainder(byte):
+    """Of a byte by the polynomial 0x1EDC6F41 (Castagnoli's), all bits reflected."""
     for _ in range(8):
-        _byte = _byte >> 1 ^ (0x82F63B78 if _byte & 1 else 0)
-    _TABLE.append(_byte)
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+_REMAINDERS = [_remainder(byte) for byte in range(256)]
 
 
 def crc32c(data: bytes) -> int:
@@ -45,7 +48,7 @@ def crc32c(data: bytes) -> int:
     """
     crc = 0xFFFFFFFF
     for byte in data:
-        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ _REMAINDERS[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
 
