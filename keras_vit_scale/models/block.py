@@ -23,28 +23,28 @@ def attention_weights(width: int, heads: int) -> dict[str, WeightSpec]:
 
     Query, key, value and output kernels are Xavier-uniform, each as the matrix
     D x D that it is: Keras would take a fan of the three-dimensional array
-    (D, K, F) for that of a convolution.
+    (D, K, F) for that of a convolution. Each has an initializer of its own: one
+    instance draws the same values every time it is called.
     """
     features = width // heads
-    kernel, zeros = glorot_uniform(width, width), initializers.Zeros()
     weights = {}
     for name in ("query", "key", "value"):
-        weights[f"{name}_kernel"] = WeightSpec((width, heads, features), kernel)
-        weights[f"{name}_bias"] = WeightSpec((heads, features), zeros)
-    weights["out_kernel"] = WeightSpec((heads, features, width), kernel)
-    weights["out_bias"] = WeightSpec((width,), zeros)
+        weights[f"{name}_kernel"] = WeightSpec(
+            (width, heads, features), glorot_uniform(width, width)
+        )
+        weights[f"{name}_bias"] = WeightSpec((heads, features), initializers.Zeros())
+    weights["out_kernel"] = WeightSpec((heads, features, width), glorot_uniform(width, width))
+    weights["out_bias"] = WeightSpec((width,), initializers.Zeros())
     return weights
 
 
 def mlp_weights(width: int, mlp_dim: int) -> dict[str, WeightSpec]:
     """Weights of the MLP: Xavier-uniform kernels, biases normal with deviation 1e-6."""
-    kernel, bias = glorot_uniform(width, mlp_dim), initializers.RandomNormal(stddev=1e-6)
-    return {
-        "mlp_in_kernel": WeightSpec((width, mlp_dim), kernel),
-        "mlp_in_bias": WeightSpec((mlp_dim,), bias),
-        "mlp_out_kernel": WeightSpec((mlp_dim, width), kernel),
-        "mlp_out_bias": WeightSpec((width,), bias),
-    }
+    weights = {}
+    for name, rows, columns in (("mlp_in", width, mlp_dim), ("mlp_out", mlp_dim, width)):
+        weights[f"{name}_kernel"] = WeightSpec((rows, columns), glorot_uniform(rows, columns))
+        weights[f"{name}_bias"] = WeightSpec((columns,), initializers.RandomNormal(stddev=1e-6))
+    return weights
 
 
 def norm_weights(name: str, width: int) -> dict[str, WeightSpec]:
