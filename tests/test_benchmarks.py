@@ -20,8 +20,10 @@ MINIATURES = {
         "The same class for 100.00%",
     ),
     "train_step.py": (
-        ["--preset", "mu/8", "--image-size", "16", "--batch", "3", "--steps", "2"]
-        + ["--windows", "1", "--rounds", "1", "--matrix", "32", "--peers", "keras_hub"],
+        [
+            *("--preset", "mu/8", "--image-size", "16", "--batch", "3", "--matrix", "32"),
+            *("--steps", "2", "--windows", "1", "--rounds", "1", "--peers", "keras_hub"),
+        ],
         "| ours |",
     ),
 }
