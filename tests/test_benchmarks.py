@@ -1,0 +1,84 @@
+"""The benchmarks run, in miniature; what they measure is not judged here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+MINIATURES = {
+    "first_step.py": (
+        ["--width", "12", "--depth", "2", "--image-size", "16", "--steps", "1", "--rounds", "1"],
+        "later step: unrolled / scanned",
+    ),
+    "fewshot.py": (
+        ["--classes", "7", "--shots", "3", "--features", "13", "--tests", "29", "--rounds", "1"],
+        "The same class for 100.00%",
+    ),
+    "train_step.py": (
+        [
+            *("--preset", "mu/8", "--image-size", "16", "--batch", "3", "--matrix", "32"),
+            *("--steps", "2", "--windows", "1", "--rounds", "1", "--peers", "keras_hub"),
+        ],
+        "| ours |",
+    ),
+}
+
+
+def run(name, *arguments):
+    return subprocess.run(
+        [sys.executable, BENCHMARKS / name, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def scripts():
+    """Files that are started by a person; the others are parts of train_step.py."""
+    return {p.name for p in BENCHMARKS.glob("*.py")} - {"contestants.py", "devices.py"}
+
+
+def test_every_benchmark_has_a_miniature():
+    assert scripts() == set(MINIATURES)
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_benchmark_runs(name, tmp_path):
+    arguments, expected = MINIATURES[name]
+    if name != "fewshot.py":
+        arguments = [*arguments, "--backend", keras.backend.backend()]
+    outputs = [tmp_path / "results.md", tmp_path / "results.json"]
+    if name == "train_step.py":
+        arguments = [*arguments, "--out", *outputs]
+    done = run(name, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+    if name == "train_step.py":
+        # A peer takes part or is left out with the command that installs it.
+        assert "| keras_hub |" in done.stdout or "pip install keras keras-hub" in done.stdout
+        assert outputs[0].read_text(encoding="utf-8").startswith("# Training step")
+        (measured,) = json.loads(outputs[1].read_text(encoding="utf-8"))["ours"]
+        assert measured["first"] > 0
+        assert len(measured["windows"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "q/16"], "invalid preset value"),
+        (["--rounds", "0"], "--rounds must be positive"),
+        (["--peers", "timn"], "invalid choice: 'timn'"),
+        (["--python", "timm"], "'timm' is not PEER=PATH"),
+        (["--python", "timn=python"], "Received: timn"),
+        (["--out", "results.txt"], "Received: results.txt"),
+    ],
+)
+def test_misspelt_options_are_refused(arguments, message, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import train_step
+
+    with pytest.raises(SystemExit):
+        train_step.parse(arguments)
+    assert message in capsys.readouterr().err
