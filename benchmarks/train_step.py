@@ -23,7 +23,8 @@ that installs it; `--python timm=PATH` runs it with another environment's interp
     python benchmarks/train_step.py --python keras_hub=.peers/bin/python ...
 
 "of product" is the model's FLOPs a second (3 forward passes, matrix products alone) over the best
-rate at which any contestant's framework multiplied two large matrices of that dtype in this run.
+rate at which any contestant's framework multiplied two large matrices of that dtype in this run;
+the last line also gives ours as a fraction of the peak that the maker of the device publishes.
 
 On two CPU cores a round of S/16 with one peer takes about two minutes, of B/16 about five. On a GPU
 take `--dtype mixed_bfloat16`, a batch that fills it, and `--steps 30`.
@@ -42,7 +43,7 @@ from pathlib import Path
 from contestants import CONTESTANTS
 
 from keras_vit_scale.models import preset
-from keras_vit_scale.planning import forward_flops, training_flops
+from keras_vit_scale.planning import forward_flops, recognised, training_flops
 
 CLASSES = 1000
 
@@ -208,6 +209,13 @@ def table(results, arguments):
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Best plain product of two matrices: {best / 1e9:.0f} GFLOP/s."]
+    accelerator = recognised(ours[0]["device"])
+    peak = accelerator and accelerator.peak(
+        "float32" if arguments.dtype == "float32" else "bfloat16"
+    )
+    if peak:
+        rate = flops / median(ours, "step")
+        lines[-1] += f" Ours reaches {rate / peak:.1%} of {accelerator.name}'s published peak."
     return lines
 
 
