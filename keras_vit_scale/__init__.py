@@ -28,7 +28,7 @@ from keras_vit_scale.models import (
     preset,
 )
 from keras_vit_scale.optimizers import Adafactor, head_and_body
-from keras_vit_scale.schedules import ReciprocalSqrt
+from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt
 from keras_vit_scale.training import SigmoidCrossEntropy
 
 __version__ = "0.1.0"
@@ -37,7 +37,10 @@ __all__ = [
     "SIZES",
     "TABLE_2",
     "Adafactor",
+    "Constant",
+    "Cosine",
     "FewShot",
+    "Linear",
     "ReciprocalSqrt",
     "SigmoidCrossEntropy",
     "ViT",

@@ -3,10 +3,11 @@
 import keras
 
 from keras_vit_scale.schedules import factors
+from keras_vit_scale.schedules.schedule import Schedule, check_positive
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class ReciprocalSqrt(keras.optimizers.schedules.LearningRateSchedule):
+class ReciprocalSqrt(Schedule):
     """Linear warm-up, reciprocal-square-root decay, and an optional linear cooldown.
 
     With w = `warmup_steps`, T = `total_steps` and c = `cooldown_steps`, the rate at step t is
@@ -47,71 +48,17 @@ class ReciprocalSqrt(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(
         self, peak, *, warmup_steps=10_000, timescale=10_000, total_steps=None, cooldown_steps=0
     ):
-        super().__init__()
-        if not peak > 0:
-            raise ValueError(f"`peak` must be positive. Received: peak={peak}")
-        if not timescale > 0:
-            raise ValueError(f"`timescale` must be positive. Received: timescale={timescale}")
-        check_durations(warmup_steps, total_steps, cooldown_steps)
-        self.peak = float(peak)
-        self.warmup_steps = warmup_steps
+        super().__init__(
+            peak,
+            warmup_steps=warmup_steps,
+            total_steps=total_steps,
+            cooldown_steps=cooldown_steps,
+        )
+        check_positive(timescale=timescale)
         self.timescale = float(timescale)
-        self.total_steps = total_steps
-        self.cooldown_steps = cooldown_steps
 
-    def __call__(self, step):
-        rate = (
-            self.peak
-            * factors.warmup(step, self.warmup_steps)
-            * factors.reciprocal_sqrt(step, self.warmup_steps, self.timescale)
-        )
-        if self.total_steps is None:
-            return rate
-        return rate * factors.cooldown(step, self.total_steps, self.cooldown_steps)
-
-    def with_cooldown(self, total_steps, cooldown_steps):
-        """This schedule, brought to 0 at `total_steps` over its last `cooldown_steps`."""
-        return type(self)(
-            **{
-                **self.get_config(),
-                "total_steps": total_steps,
-                "cooldown_steps": cooldown_steps,
-            }
-        )
+    def decay(self, step):
+        return factors.reciprocal_sqrt(step, self.warmup_steps, self.timescale)
 
     def get_config(self):
-        return {
-            "peak": self.peak,
-            "warmup_steps": self.warmup_steps,
-            "timescale": self.timescale,
-            "total_steps": self.total_steps,
-            "cooldown_steps": self.cooldown_steps,
-        }
-
-
-def check_durations(warmup_steps, total_steps, cooldown_steps):
-    """Refuses durations that contradict each other.
-
-    Raises:
-        ValueError: If a duration is no whole number of steps, the cooldown has
-            no end, or warm-up and cooldown are longer than the run.
-    """
-    durations = {"warmup_steps": warmup_steps, "cooldown_steps": cooldown_steps}
-    if total_steps is not None:
-        durations["total_steps"] = total_steps
-    for name, value in durations.items():
-        if type(value) is not int or value < 0:
-            raise ValueError(
-                f"`{name}` must be a whole number of steps. Received: {name}={value!r}"
-            )
-    if total_steps is None and cooldown_steps:
-        raise ValueError(
-            "A cooldown needs an end: give `total_steps` too. "
-            f"Received: cooldown_steps={cooldown_steps}, total_steps=None"
-        )
-    if total_steps is not None and warmup_steps + cooldown_steps > total_steps:
-        raise ValueError(
-            "Warm-up and cooldown must not be longer than the run. "
-            f"Received: warmup_steps={warmup_steps}, cooldown_steps={cooldown_steps}, "
-            f"total_steps={total_steps}"
-        )
+        return {**super().get_config(), "timescale": self.timescale}
