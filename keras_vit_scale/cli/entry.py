@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import tyro
 
 import keras_vit_scale
+from keras_vit_scale.cli.judge import evaluate, fewshot
 from keras_vit_scale.cli.law import law_fit
 from keras_vit_scale.cli.models import models
 from keras_vit_scale.cli.progress import PROGRAM
 from keras_vit_scale.cli.study import study_report, study_run
+from keras_vit_scale.cli.train import train
+from keras_vit_scale.cli.use import embed, predict
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class Group:
 #: What the command can do, in the order that its help lists.
 VERBS = {
     "models": models,
+    "train": train,
+    "evaluate": evaluate,
+    "fewshot": fewshot,
+    "predict": predict,
+    "embed": embed,
     "study": Group(
         "Scaling studies: many sizes, many durations, one law.",
         {"run": study_run, "report": study_report},
@@ -69,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
             parsed = parser(VERBS, brief=set(arguments) <= {"-h", "--help"}).cli(
                 prog=PROGRAM,
                 args=list(arguments),
-                description="Vision Transformers at scale: sizes, scaling studies, laws. "
+                description="Vision Transformers at scale: train, judge and use them; study scaling. "
                 f"Version {keras_vit_scale.__version__}.",
             )
     except SystemExit as stop:
@@ -78,11 +86,9 @@ def run(arguments: Sequence[str]) -> int:
         return int(stop.code or 0)
     try:
         parsed()
-    except KeyboardInterrupt:
-        print(
-            f"{PROGRAM}: interrupted; what was finished is kept, the same command goes on.",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as interrupt:
+        what = "; ".join(["interrupted", *map(str, interrupt.args)])
+        print(f"{PROGRAM}: {what}", file=sys.stderr)
         return 130
     except _mistakes() as error:
         print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -92,9 +98,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _mistakes() -> tuple[type[Exception], ...]:
     """What a user can mend: told in a line, without a traceback."""
-    from keras_vit_scale.scaling.config import StudyError
+    from keras_vit_scale.runs import RunError
+    from keras_vit_scale.scaling import StudyError
 
-    return (ValueError, OSError, StudyError)
+    return (ValueError, OSError, RunError, StudyError)
 
 
 def _one_line(box: str) -> str:
