@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
             parsed = parser(VERBS, brief=set(arguments) <= {"-h", "--help"}).cli(
                 prog=PROGRAM,
                 args=list(arguments),
-                description="Vision Transformers at scale: train, judge and use them; study scaling. "
+                description="Vision Transformers at scale: train, judge, use and study them. "
                 f"Version {keras_vit_scale.__version__}.",
             )
     except SystemExit as stop:
@@ -116,4 +117,6 @@ def _one_line(box: str) -> str:
         if not suggesting or text.startswith("--"):
             kept.append(text)
         suggesting = suggesting or text.startswith("Perhaps you meant")
-    return " ".join(dict.fromkeys(kept)) + f" (see {PROGRAM} --help)"
+    # A rule that a class of settings checks comes with tyro's name of the class's place.
+    told = re.sub(r"^Error parsing \S+: ", "", " ".join(dict.fromkeys(kept)))
+    return f"{told} (see {PROGRAM} --help)"

@@ -37,7 +37,7 @@ def train(
         --peak 0.004 --head-decay 0.3 --validation 597 --out digits-run
 
     Args:
-        config: The run.
+        config: What to train, on what, for how long and how.
         out: Folder of the run, made if need be.
         json: Print the results as JSON; nothing else goes to standard output.
     """

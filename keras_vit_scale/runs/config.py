@@ -5,9 +5,9 @@ import datetime
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from keras_vit_scale.data import EvalTransform, TrainTransform
 from keras_vit_scale.models import ViTConfig, preset
@@ -18,6 +18,10 @@ from keras_vit_scale.runs.plan import Plan, make_plan, make_schedule
 from keras_vit_scale.runs.settings import STRICT, read_settings
 from keras_vit_scale.schedules.durations import is_whole, parse
 from keras_vit_scale.schedules.schedule import check_positive
+
+# The command line is parsed from the class below; these say how a value is shown there.
+Duration = Annotated[int | str, arg(metavar="DURATION")]
+MaybeDuration = Annotated[int | str | None, arg(metavar="DURATION")]
 
 #: Settings that no weight of a step already done depends on: a run may go on with others.
 FREE = (
@@ -51,15 +55,15 @@ class TrainConfig:
 
     __pydantic_config__ = STRICT
 
-    size: Positional[str]
+    size: Annotated[Positional[str], arg(metavar="SIZE")]
     """A preset such as S/16, or width=32,depth=3,mlp_dim=128,heads=2,patch_size=4."""
     data: str
     """Training images: digits, a folder of class folders, or an .npz file."""
-    steps: int | str | None = None
+    steps: MaybeDuration = None
     """How long to train: 20000, "1e6 images", "90 epochs"."""
-    validation: int | float = 0
+    validation: Annotated[int | float, arg(metavar="IMAGES|PART")] = 0
     """Images held out and evaluated: how many, or which part of the data (0.01)."""
-    evaluate_every: int | str | None = None
+    evaluate_every: MaybeDuration = None
     """Steps between evaluations, as any duration; at the end alone by default."""
     image_size: int = 224
     """Side of the images in pixels."""
@@ -85,9 +89,9 @@ class TrainConfig:
     """Chance of the last block to be skipped; it rises from 0 at the first."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What layers compute in."""
-    remat: str | None = None
+    remat: Annotated[str | None, arg(metavar="{full,dots}")] = None
     """Recompute in the backward pass instead of keeping: full or dots."""
-    init: str | None = None
+    init: Annotated[str | None, arg(metavar="MODEL")] = None
     """Start from a model's weights: a run's folder or a .keras file. Other classes get a
     new head."""
 
@@ -101,11 +105,11 @@ class TrainConfig:
     """Learning rate at the end of the warm-up: of the published g/14, at batch 16384."""
     schedule: Literal["rsqrt", "constant", "linear", "cosine"] = "rsqrt"
     """Decay after the warm-up."""
-    warmup: int | str | None = None
+    warmup: MaybeDuration = None
     """Duration of the warm-up: by default a tenth of the run, at most the paper's 10000 steps."""
     timescale: float = 10_000.0
     """Steps after the warm-up until rsqrt has fallen to 0.71 of the peak."""
-    cooldown: int | float | str | None = None
+    cooldown: Annotated[int | float | str | None, arg(metavar="DURATION|PART")] = None
     """Length of the cooldown, a duration or a part (0.2) of the run: by default 0.2, and
     none for linear and cosine, which end at zero themselves."""
     head_decay: float = 3.0
@@ -115,15 +119,15 @@ class TrainConfig:
     clip_norm: float = 1.0
     """Largest global norm of the gradients."""
 
-    cool_down_at: int | str | None = None
+    cool_down_at: MaybeDuration = None
     """Begin the cooldown at this step, as any duration; instead of steps."""
-    deadline: str | None = None
+    deadline: Annotated[str | None, arg(metavar="TIME")] = None
     """Begin the cooldown so that it ends by this time: 2027-01-31T18:00+00:00."""
-    cool_down_file: str | None = None
+    cool_down_file: Annotated[str | None, arg(metavar="FILE")] = None
     """Begin the cooldown when this file appears."""
-    checkpoint_every: int | str = 1000
+    checkpoint_every: Duration = 1000
     """Steps between checkpoints, as any duration."""
-    log_every: int | str = 50
+    log_every: Duration = 50
     """Steps between rows of log.csv, as any duration."""
 
     def __post_init__(self):
@@ -183,7 +187,8 @@ class TrainConfig:
                 f"The schedule {self.schedule!r} decays over the whole run, so `steps` must be "
                 "given. Received: steps=None"
             )
-        if self.begins_cooldown() and not self.cooldown_length():
+        cooldown = self.cooldown_length()
+        if self.begins_cooldown() and not cooldown:
             raise ValueError(
                 "`cool_down_at`, `deadline` and `cool_down_file` begin a cooldown, so `cooldown` "
                 f"must be positive. Received: cooldown={self.cooldown!r} with the schedule "
