@@ -3,7 +3,13 @@
 import keras
 from keras import ops
 
-from keras_vit_scale.optimizers.decay import check_decay, decays_by_path
+from keras_vit_scale.optimizers.decoupled import (
+    DecoupledDecay,
+    check_numbers,
+    check_stored_dtype,
+    is_decay_rate,
+    is_positive,
+)
 
 
 def beta_2(step, decay_exponent, cap):
@@ -20,11 +26,6 @@ def factored_axes(shape, min_dim_size, stack_axis=None) -> tuple[int, int] | Non
     if len(axes) < 2 or shape[axes[-2]] < min_dim_size:
         return None
     return axes[-2], axes[-1]
-
-
-def without(shape, axis) -> tuple[int, ...]:
-    """A shape with one axis dropped."""
-    return (*shape[:axis], *shape[axis + 1 :])
 
 
 def factored_moments(squared, row, column, decay, axes):
@@ -47,7 +48,7 @@ def factored_scale(gradient, row, column, axes):
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class Adafactor(keras.optimizers.Optimizer):
+class Adafactor(DecoupledDecay):
     """Adafactor as the paper uses it, half a parameter's size of state for a parameter.
 
     With gradient g (after clipping), t = 1 at the first update and rate lr(t),
@@ -75,16 +76,15 @@ class Adafactor(keras.optimizers.Optimizer):
             `head_and_body(3.0, 0.03)`, the paper's. A pattern that decides for no
             variable is an error.
         momentum: Decay of the first moment; `None` for none, which saves its state.
-        momentum_dtype: Storage of the first moment.
+        momentum_dtype: Storage of the first moment, "bfloat16" or "float32".
         beta_2_exponent: Exponent e of `beta2(t) = 1 - t^-e`.
         beta_2_cap: Largest beta2.
         epsilon: Added to the squared gradient.
         min_dim_size_to_factor: Smallest axis that is factored.
-        clipnorm, clipvalue, global_clipnorm: As in any Keras optimizer; the
-            published g/14 clipped the global norm to 1. `clipnorm` takes a stacked
-            variable for one array.
-        use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor,
-            gradient_accumulation_steps, name: As in any Keras optimizer.
+        name: Name of the optimizer.
+        **kwargs: `record_norms`, the clips, moving averages, loss scale and gradient
+            accumulation, see `DecoupledDecay`. The published g/14 had
+            `global_clipnorm=1.0`.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -114,46 +114,23 @@ class Adafactor(keras.optimizers.Optimizer):
         beta_2_cap=0.999,
         epsilon=1e-30,
         min_dim_size_to_factor=32,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
         name="adafactor",
+        **kwargs,
     ):
-        check_decay(weight_decay)
-        ranges = {
-            "momentum": (momentum, momentum is None or 0 <= momentum < 1, "None or in [0, 1)"),
-            "beta_2_exponent": (beta_2_exponent, beta_2_exponent > 0, "positive"),
-            "beta_2_cap": (beta_2_cap, 0 < beta_2_cap < 1, "in (0, 1)"),
-            "epsilon": (epsilon, epsilon > 0, "positive"),
-            "min_dim_size_to_factor": (
-                min_dim_size_to_factor,
-                min_dim_size_to_factor > 0,
-                "positive",
-            ),
-        }
-        for argument, (value, valid, rule) in ranges.items():
-            if not valid:
-                raise ValueError(f"`{argument}` must be {rule}. Received: {argument}={value}")
-        super().__init__(
-            learning_rate=learning_rate,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            use_ema=use_ema,
-            ema_momentum=ema_momentum,
-            ema_overwrite_frequency=ema_overwrite_frequency,
-            loss_scale_factor=loss_scale_factor,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            name=name,
+        if momentum is not None:
+            check_numbers("None or in [0, 1)", is_decay_rate, momentum=momentum)
+        check_numbers(
+            "positive",
+            is_positive,
+            beta_2_exponent=beta_2_exponent,
+            epsilon=epsilon,
+            min_dim_size_to_factor=min_dim_size_to_factor,
         )
-        self.weight_decay = weight_decay
+        check_numbers("in (0, 1)", lambda cap: 0 < cap < 1, beta_2_cap=beta_2_cap)
+        check_stored_dtype(momentum_dtype=momentum_dtype)
+        super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.momentum = momentum
-        self.momentum_dtype = keras.backend.standardize_dtype(momentum_dtype)
+        self.momentum_dtype = momentum_dtype
         self.beta_2_exponent = beta_2_exponent
         self.beta_2_cap = beta_2_cap
         self.epsilon = epsilon
@@ -162,13 +139,7 @@ class Adafactor(keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built:
             return
-        # First, so that a misspelt pattern leaves no half-built optimizer behind.
-        decays = decays_by_path(self.weight_decay, [v.path for v in variables])
         super().build(variables)
-        self._decays = [
-            decay if self._use_weight_decay(v) else 0.0
-            for v, decay in zip(variables, decays, strict=True)
-        ]
         self._axes = [
             factored_axes(v.shape, self.min_dim_size_to_factor, getattr(v, "stack_axis", None))
             for v in variables
@@ -176,63 +147,40 @@ class Adafactor(keras.optimizers.Optimizer):
         # One list a kind of slot, None where a variable has none of it.
         self._momentums, self._rows, self._columns, self._seconds = [], [], [], []
         for v, axes in zip(variables, self._axes, strict=True):
-            self._momentums.append(
-                None
-                if self.momentum is None
-                else self._slot(v, v.shape, "momentum", self.momentum_dtype)
-            )
-            row = column = second = None
+            momentum = row = column = second = None
+            if self.momentum is not None:
+                momentum = self.slot(v, "momentum", dtype=self.momentum_dtype)
             if axes is None:
-                second = self._slot(v, v.shape, "second_moment")
+                second = self.slot(v, "second_moment")
             else:
                 minor, major = axes
-                row = self._slot(v, without(v.shape, major), "row")
-                column = self._slot(v, without(v.shape, minor), "column")
+                row = self.slot(v, "row", without_axis=major)
+                column = self.slot(v, "column", without_axis=minor)
+            self._momentums.append(momentum)
             self._rows.append(row)
             self._columns.append(column)
             self._seconds.append(second)
 
-    def _slot(self, variable, shape, name, dtype="float32"):
-        return self.add_variable(
-            shape=shape, dtype=dtype, name=f"{variable.path.replace('/', '_')}_{name}"
-        )
-
-    def update_step(self, gradient, variable, learning_rate):
-        i = self._get_variable_index(variable)
-        g = ops.cast(gradient, "float32")
-        w = ops.cast(variable, "float32")
+    def direction(self, gradient, index):
         decay = beta_2(self.iterations + 1, self.beta_2_exponent, self.beta_2_cap)
-        squared = ops.square(g) + self.epsilon
-        axes = self._axes[i]
+        squared = ops.square(gradient) + self.epsilon
+        axes = self._axes[index]
         if axes is None:
-            second = decay * self._seconds[i] + (1.0 - decay) * squared
-            self.assign(self._seconds[i], second)
-            update = g * ops.rsqrt(second)
+            slot = self._seconds[index]
+            second = decay * slot + (1.0 - decay) * squared
+            self.assign(slot, second)
+            update = gradient * ops.rsqrt(second)
         else:
-            row, column = factored_moments(squared, self._rows[i], self._columns[i], decay, axes)
-            self.assign(self._rows[i], row)
-            self.assign(self._columns[i], column)
-            update = factored_scale(g, row, column, axes)
+            row_slot, column_slot = self._rows[index], self._columns[index]
+            row, column = factored_moments(squared, row_slot, column_slot, decay, axes)
+            self.assign(row_slot, row)
+            self.assign(column_slot, column)
+            update = factored_scale(gradient, row, column, axes)
         if self.momentum is not None:
-            slot = self._momentums[i]
+            slot = self._momentums[index]
             update = self.momentum * ops.cast(slot, "float32") + (1 - self.momentum) * update
             self.assign(slot, ops.cast(update, self.momentum_dtype))
-        if self._decays[i]:
-            update = update + self._decays[i] * w
-        w = w - ops.cast(learning_rate, "float32") * update
-        self.assign(variable, ops.cast(w, variable.dtype))
-
-    def _apply_weight_decay(self, variables):
-        # Keras would apply one decay to all variables; `update_step` has each one's own.
-        pass
-
-    def finalize_variable_values(self, var_list):
-        super().finalize_variable_values(var_list)
-        if self.use_ema:
-            # Keras leaves weights and averages in one buffer, which JAX will not donate
-            # twice: a second `fit` would fail.
-            for average in self._model_variables_moving_average:
-                average.assign(ops.copy(average))
+        return update
 
     def get_config(self):
         return {

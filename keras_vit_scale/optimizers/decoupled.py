@@ -1,0 +1,210 @@
+"""What the optimizers share: float32 arithmetic, decay by path, rules a block, recorded norms."""
+
+import math
+from numbers import Real
+
+import keras
+from keras import ops
+
+from keras_vit_scale.optimizers.decay import check_decay, decays_by_path
+
+STORED_DTYPES = ("bfloat16", "float32")
+
+
+class DecoupledDecay(keras.optimizers.Optimizer):
+    """An optimizer of steps `w - lr(t) (direction + decay w)`; a subclass gives the direction.
+
+    Gradients are made float32, clipped, and handed to `direction`; weights are
+    rounded to their own dtype when stored. A variable with a `stack_axis` holds
+    one weight for every block (see `Encoder`), and the blocks are treated apart.
+
+    A subclass adds its slots with `slot` in `build`, after `super().build`.
+
+    Args:
+        learning_rate: A float or a schedule.
+        weight_decay: `None`; a number, for every kernel; or a mapping of regular
+            expressions over variable paths to numbers, first match first, such as
+            `head_and_body(3.0, 0.03)`. A pattern that decides for no variable is
+            an error when the optimizer is built.
+        record_norms: Whether the variable `gradient_norm`, a float32 scalar, holds
+            the norm of all gradients of the last update together: before clipping,
+            after `gradient_accumulation_steps` averaged them and after loss scaling
+            was undone. A step that `LossScaleOptimizer` skips leaves it as it is.
+            Without it `gradient_norm` is `None`. The variable is saved with the
+            others, so that a checkpoint wants the option as it was.
+        clipnorm: Largest norm of the gradient of one weight: of one block's, where
+            blocks are stacked. (The optimizers of Keras clip a stack as a whole.)
+        clipvalue, global_clipnorm: As in any Keras optimizer; at most one of the
+            three clips may be given.
+        use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor,
+            gradient_accumulation_steps, name: As in any Keras optimizer. With
+            accumulation, schedules count every batch.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        *,
+        weight_decay=None,
+        record_norms=False,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+    ):
+        check_decay(weight_decay)
+        if type(record_norms) is not bool:
+            raise ValueError(
+                f"`record_norms` must be True or False. Received: record_norms={record_norms!r}"
+            )
+        clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        check_numbers(
+            "None or positive", is_positive, **{n: v for n, v in clips.items() if v is not None}
+        )
+        super().__init__(
+            learning_rate=learning_rate,
+            **clips,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+        )
+        self.weight_decay = weight_decay
+        self.record_norms = record_norms
+        self.gradient_norm = None
+
+    def build(self, variables):
+        # First, so that a misspelt pattern leaves no half-built optimizer behind.
+        decays = decays_by_path(self.weight_decay, [v.path for v in variables])
+        super().build(variables)
+        self._decays = [
+            decay if self._use_weight_decay(v) else 0.0
+            for v, decay in zip(variables, decays, strict=True)
+        ]
+        self._weight_axes = [weight_axes(v) for v in variables]
+        if self.record_norms:
+            self.gradient_norm = self.add_variable((), dtype="float32", name="gradient_norm")
+
+    def slot(self, variable, name, *, dtype="float32", without_axis=None):
+        """A new zero variable of a parameter's shape and layout, perhaps without one axis."""
+        shape, layout = tuple(variable.shape), getattr(variable, "_layout", None)
+        if without_axis is not None:
+            shape = without(shape, without_axis)
+            if layout is not None:
+                layout = keras.distribution.TensorLayout(
+                    without(layout.axes, without_axis), layout.device_mesh
+                )
+        return self.add_variable(
+            shape=shape,
+            dtype=dtype,
+            layout=layout,
+            name=f"{variable.path.replace('/', '_')}_{name}",
+        )
+
+    def direction(self, gradient, index):
+        """The step's direction for the variable of an index, and the slots' next values.
+
+        Args:
+            gradient: Its gradient in float32, clipped.
+            index: Its place among the variables that the optimizer was built with.
+
+        Returns:
+            An array of the gradient's shape in float32.
+        """
+        raise NotImplementedError
+
+    def update_step(self, gradient, variable, learning_rate):
+        i = self._get_variable_index(variable)
+        gradient = ops.cast(gradient, "float32")
+        if self.clipnorm is not None:
+            gradient = clip_norm(gradient, self.clipnorm, self._weight_axes[i])
+        update = self.direction(gradient, i)
+        w = ops.cast(variable, "float32")
+        if self._decays[i]:
+            update = update + self._decays[i] * w
+        w = w - ops.cast(learning_rate, "float32") * update
+        self.assign(variable, ops.cast(w, variable.dtype))
+
+    def _clip_gradients(self, grads):
+        if self.record_norms:
+            self.assign(self.gradient_norm, global_norm(grads))
+        # Here nothing tells which variable is a stack: `update_step` clips the norm of one.
+        return grads if self.clipnorm is not None else super()._clip_gradients(grads)
+
+    def _apply_weight_decay(self, variables):
+        # Keras would apply one decay to all variables; `update_step` has each one's own.
+        pass
+
+    def finalize_variable_values(self, var_list):
+        super().finalize_variable_values(var_list)
+        if self.use_ema:
+            # Keras leaves weights and averages in one buffer, which JAX will not donate
+            # twice: a second `fit` would fail.
+            for average in self._model_variables_moving_average:
+                average.assign(ops.copy(average))
+
+    def get_config(self):
+        return {**super().get_config(), "record_norms": self.record_norms}
+
+
+def without(sequence, index) -> tuple:
+    """A shape, or the axes of a layout, with one place dropped."""
+    return (*sequence[:index], *sequence[index + 1 :])
+
+
+def weight_axes(variable) -> tuple[int, ...]:
+    """The axes of one weight: all but the stack axis, if the variable has one."""
+    stack_axis = getattr(variable, "stack_axis", None)
+    return tuple(axis for axis in range(len(variable.shape)) if axis != stack_axis)
+
+
+def clip_norm(gradient, limit, axes):
+    """A gradient whose norm over `axes` is at most `limit`."""
+    norm = ops.sqrt(ops.sum(ops.square(gradient), axis=axes, keepdims=True))
+    return gradient * (limit / ops.maximum(norm, limit))
+
+
+def global_norm(gradients):
+    """The norm of all gradients together, in float32."""
+    squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients]
+    return ops.sqrt(ops.sum(ops.stack(squares)))
+
+
+def is_positive(number) -> bool:
+    return 0 < number < math.inf
+
+
+def is_decay_rate(number) -> bool:
+    return 0 <= number < 1
+
+
+def check_numbers(rule, holds, **numbers):
+    """Refuses a named value that is no number or for which `holds` does not.
+
+    Raises:
+        ValueError: If there is one; it states the `rule`.
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not holds(value):
+            raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
+
+
+def check_stored_dtype(**dtypes):
+    """Refuses a named dtype that no moment is stored in.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name, dtype in dtypes.items():
+        if dtype not in STORED_DTYPES:
+            raise ValueError(f"`{name}` must be one of {STORED_DTYPES}. Received: {name}={dtype!r}")
