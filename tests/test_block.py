@@ -127,6 +127,19 @@ def test_initial_values_have_the_deviation_of_each_blocks_own_matrix():
     assert (as_numpy(encoder.blocks["mlp_norm_scale"]) == 1).all()
 
 
+def test_no_two_weights_start_alike():
+    """An initializer's instance draws the same values each time: sharing one ties weights."""
+    encoder = Encoder(depth=2, heads=6, mlp_dim=96)
+    encoder.build((None, 5, 96))
+    pooling = AttentionPooling(heads=6, mlp_dim=96)
+    pooling.build((None, 5, 96))
+    kernels = [v for v in (*encoder.weights, *pooling.weights) if v.path.endswith("kernel")]
+    assert len(kernels) == 12
+    values = [as_numpy(v).ravel()[: 96 * 96] for v in kernels]
+    # 9,216 values: unrelated ones correlate by 0.01, and 0.06 is beyond chance.
+    assert np.abs(np.corrcoef(values) - np.eye(12)).max() < 0.06
+
+
 def test_initial_values_outside_the_blocks():
     patch = PatchEmbedding(width=256, patch_size=8)
     patch.build((None, 16, 16, 3))

@@ -4,6 +4,7 @@ from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
 from keras_vit_scale.models.encoder import Encoder
 from keras_vit_scale.models.pooling import AttentionPooling, TokenPooling
+from keras_vit_scale.models.positions import SinCosPositionEmbedding
 from keras_vit_scale.models.presets import SIZES, TABLE_2, preset
 from keras_vit_scale.models.vit import (
     ViT,
@@ -28,6 +29,7 @@ __all__ = [
     "Encoder",
     "PatchEmbedding",
     "PositionEmbedding",
+    "SinCosPositionEmbedding",
     "TokenPooling",
     "ViT",
     "ViTConfig",

@@ -7,6 +7,7 @@ from keras_vit_scale.models.block import (
     WeightSpec,
     attention,
     attention_weights,
+    check_gelu,
     layer_norm,
     mlp,
     mlp_weights,
@@ -36,6 +37,7 @@ class AttentionPooling(keras.layers.Layer):
     Args:
         heads: Attention heads; they must divide the width of the tokens.
         mlp_dim: Hidden features of the MLP.
+        gelu: "tanh", the authors' form, or "exact".
         **kwargs: `name`, `dtype` and `trainable` of a Keras layer.
 
     Call arguments:
@@ -45,8 +47,8 @@ class AttentionPooling(keras.layers.Layer):
         One vector an image, (B, D).
 
     Raises:
-        ValueError: If an argument is not a positive integer, or `heads` does
-            not divide the width.
+        ValueError: If a number is not a positive integer, `heads` does not
+            divide the width, or there is no such `gelu`.
 
     Example:
 
@@ -56,17 +58,25 @@ class AttentionPooling(keras.layers.Layer):
     True
     """
 
-    def __init__(self, heads, mlp_dim, **kwargs):
+    def __init__(self, heads, mlp_dim, *, gelu="tanh", **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(heads=heads, mlp_dim=mlp_dim)
+        check_gelu(gelu)
         self.heads = heads
         self.mlp_dim = mlp_dim
+        self.gelu = gelu
 
     def build(self, input_shape):
         width = input_shape[-1]
         check_heads(self.heads, width)
         self.head = {
-            name: self.add_weight(name=name, shape=weight.shape, initializer=weight.initializer)
+            name: self.add_weight(
+                name=name,
+                shape=weight.shape,
+                initializer=weight.initializer,
+                # The norm computes in float32 whatever the policy.
+                autocast="norm" not in name,
+            )
             for name, weight in map_weights(width, self.mlp_dim, self.heads).items()
         }
 
@@ -74,14 +84,19 @@ class AttentionPooling(keras.layers.Layer):
         w = {name: ops.convert_to_tensor(v) for name, v in self.head.items()}
         probe = ops.broadcast_to(w["probe"], (ops.shape(tokens)[0], 1, tokens.shape[-1]))
         y = attention(probe, tokens, w)
-        y = y + mlp(layer_norm(y, w, "mlp_norm"), w)
+        y = y + mlp(layer_norm(y, w, "mlp_norm"), w, gelu=self.gelu)
         return y[:, 0]
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[-1])
 
     def get_config(self):
-        return {**super().get_config(), "heads": self.heads, "mlp_dim": self.mlp_dim}
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "mlp_dim": self.mlp_dim,
+            "gelu": self.gelu,
+        }
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -103,14 +118,14 @@ class TokenPooling(keras.layers.Layer):
         return (input_shape[0], input_shape[-1])
 
 
-def pooling_layer(pooling: str, heads: int, mlp_dim: int, **kwargs) -> keras.layers.Layer:
+def pooling_layer(pooling: str, heads: int, mlp_dim: int, gelu: str, **kwargs):
     """The layer, named `pooling`, that an option of `POOLINGS` stands for.
 
     Raises:
         ValueError: If there is no such option.
     """
     if pooling == "map":
-        return AttentionPooling(heads, mlp_dim, name="pooling", **kwargs)
+        return AttentionPooling(heads, mlp_dim, gelu=gelu, name="pooling", **kwargs)
     if pooling == "gap":
         return keras.layers.GlobalAveragePooling1D(name="pooling", **kwargs)
     if pooling == "token":

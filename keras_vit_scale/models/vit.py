@@ -2,11 +2,12 @@
 
 import keras
 
-from keras_vit_scale.models.block import EPSILON
+from keras_vit_scale.models.block import EPSILON, is_half
 from keras_vit_scale.models.config import ViTConfig, image_shape
 from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
 from keras_vit_scale.models.encoder import Encoder
 from keras_vit_scale.models.pooling import POOLINGS, pooling_layer
+from keras_vit_scale.models.positions import POSITIONS, SinCosPositionEmbedding
 from keras_vit_scale.models.presets import preset
 
 
@@ -17,6 +18,12 @@ def ViT(
     image_size: int | tuple[int, int] = 224,
     pooling: str = "map",
     head_bias: float = 0.0,
+    positions: str = "learned",
+    gelu: str = "tanh",
+    dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
+    remat: str | None = None,
+    frozen_blocks: int = 0,
     unroll: bool = False,
     dtype=None,
     name: str | None = None,
@@ -34,8 +41,21 @@ def ViT(
         pooling: `"map"` (the paper's choice), `"gap"` or `"token"`.
         head_bias: Initial bias of the head, whose kernel starts at zero. The
             paper sets -10 for sigmoid pre-training on 29,593 classes.
+        positions: `"learned"` (the paper's), or `"sincos"`, fixed and without
+            weights, for a width that is a multiple of 4.
+        gelu: `"tanh"` (the authors' code) or `"exact"`, in the blocks and in MAP.
+        dropout: Rate of dropout in training: after the position embedding, and in
+            each block after attention, GELU and MLP. The paper uses none.
+        stochastic_depth: Rate at which training skips the last block's branches,
+            rising evenly from 0 at the first. The paper uses none.
+        remat: What the backward pass finds saved: `None`, all; `"full"`, the input
+            of each block; `"dots"`, matrix products too. See `Encoder`.
+        frozen_blocks: How many of the first blocks are not trained. Of a built
+            model, `model.get_layer("encoder").freeze(k)` changes it.
         unroll: Trace every block instead of scanning one, on the same weights.
-        dtype: A Keras dtype or dtype policy for every layer.
+        dtype: A Keras dtype or dtype policy for every layer. Under a half-precision
+            one the final norm and the head keep float32, so that logits are float32; in
+            the blocks, norms and attention's softmax compute in it.
         name: Name of the model; by default made of the preset's.
 
     Returns:
@@ -43,8 +63,9 @@ def ViT(
         logits (B, C) or the representation (B, D).
 
     Raises:
-        ValueError: If the preset or pooling is unknown, the image size is no
-            multiple of the patch, or `num_classes` is not positive.
+        ValueError: If the preset or an option is unknown or out of its range, the
+            image size is no multiple of the patch, or the backend does not have
+            the `remat`.
 
     Source: Zhai et al., "Scaling Vision Transformers", arXiv 2106.04560, Table 2
     and section 3.
@@ -74,6 +95,10 @@ def ViT(
         )
     if pooling not in POOLINGS:
         raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
+    if positions not in POSITIONS:
+        raise ValueError(
+            f"`positions` must be one of {POSITIONS}. Received: positions={positions!r}"
+        )
     height, width = image_shape(image_size)
     if height % config.patch_size or width % config.patch_size:
         raise ValueError(
@@ -81,22 +106,39 @@ def ViT(
             f"Received: image_size={image_size}, patch_size={config.patch_size}"
         )
 
+    policy = keras.dtype_policies.get(dtype)
+    wide = "float32" if is_half(policy.compute_dtype) else dtype
     images = keras.Input((height, width, 3), name="image")
     x = PatchEmbedding(config.width, config.patch_size, dtype=dtype, name="patch_embedding")(images)
-    x = PositionEmbedding(dtype=dtype, name="position_embedding")(x)
+    if positions == "learned":
+        embed = PositionEmbedding(dtype=dtype, name="position_embedding")
+    else:
+        rows, columns = height // config.patch_size, width // config.patch_size
+        embed = SinCosPositionEmbedding(rows, columns, dtype=dtype, name="position_embedding")
+    x = embed(x)
     if pooling == "token":
         x = ClassToken(dtype=dtype, name="class_token")(x)
     x = Encoder(
-        config.depth, config.heads, config.mlp_dim, unroll=unroll, dtype=dtype, name="encoder"
+        config.depth,
+        config.heads,
+        config.mlp_dim,
+        gelu=gelu,
+        dropout=dropout,
+        stochastic_depth=stochastic_depth,
+        remat=remat,
+        frozen_blocks=frozen_blocks,
+        unroll=unroll,
+        dtype=dtype,
+        name="encoder",
     )(x)
-    x = keras.layers.LayerNormalization(epsilon=EPSILON, dtype=dtype, name="norm")(x)
-    x = pooling_layer(pooling, config.heads, config.mlp_dim, dtype=dtype)(x)
+    x = keras.layers.LayerNormalization(epsilon=EPSILON, dtype=wide, name="norm")(x)
+    x = pooling_layer(pooling, config.heads, config.mlp_dim, gelu, dtype=dtype)(x)
     if num_classes is not None:
         x = keras.layers.Dense(
             num_classes,
             kernel_initializer="zeros",
             bias_initializer=keras.initializers.Constant(head_bias),
-            dtype=dtype,
+            dtype=wide,
             name="head",
         )(x)
     return keras.Model(images, x, name=name)

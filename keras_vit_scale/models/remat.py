@@ -1,0 +1,85 @@
+"""Rematerialisation: which of a block's values are kept for the backward pass.
+
+None keeps what the backend's differentiation asks for. The others keep a block's input and
+compute again what they did not save, which costs up to one more forward pass.
+"""
+
+import keras
+
+#: Policies of `jax.checkpoint_policies` that take no argument.
+JAX_POLICIES = (
+    "everything_saveable",
+    "nothing_saveable",
+    "dots_saveable",
+    "dots_with_no_batch_dims_saveable",
+)
+
+#: What each backend can do. TensorFlow's `recompute_grad` saves nothing but the input.
+REMATS = {
+    "jax": (None, "full", "dots", *JAX_POLICIES),
+    "tensorflow": (None, "full"),
+    "torch": (None, "full", "dots"),
+}
+
+
+def check_remat(remat: str | None):
+    """Refuses a way of rematerialisation that the backend does not have.
+
+    Raises:
+        ValueError: If it has it not; the message says what it has.
+    """
+    backend = keras.backend.backend()
+    options = REMATS.get(backend, (None,))
+    if remat not in options:
+        raise ValueError(
+            f"`remat` must be one of {options} on the {backend} backend. "
+            f"Received: remat={remat!r}. It changes no weights: those of a model built with "
+            "another load into this one."
+        )
+
+
+def rematerialised(f, remat: str | None, scanned: bool):
+    """A function of tensors that keeps for its backward pass only what `remat` says.
+
+    Args:
+        f: The function; what it closes over is kept.
+        remat: `None`, "full" (keep the arguments), "dots" (keep matrix products
+            too) or, on JAX, a policy's name.
+        scanned: Whether `f` is a scan's body, whose boundary already keeps the
+            compiler from undoing the work.
+    """
+    if remat is None:
+        return f
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        name = {"full": "nothing_saveable", "dots": "dots_saveable"}.get(remat, remat)
+        policy = getattr(jax.checkpoint_policies, name)
+        return jax.checkpoint(f, policy=policy, prevent_cse=not scanned)
+    if backend == "torch":
+        return _torch_checkpoint(f, remat)
+    return keras.remat(f)
+
+
+def _torch_checkpoint(f, remat):
+    """Randomness comes from seeds that are arguments, so there is no state to preserve."""
+    from torch.utils import checkpoint
+
+    options = {"use_reentrant": False, "preserve_rng_state": False}
+    if remat == "dots":
+        options["context_fn"] = lambda: checkpoint.create_selective_checkpoint_contexts(
+            _save_products
+        )
+    return lambda *arguments: checkpoint.checkpoint(f, *arguments, **options)
+
+
+def _save_products(context, operation, *arguments, **options):
+    """Saves the results of matrix products and of fused attention, which ends with one."""
+    from torch.utils.checkpoint import CheckpointPolicy
+
+    name = operation.name()
+    product = name in ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+    if product or name.startswith("aten::_scaled_dot_product"):
+        return CheckpointPolicy.MUST_SAVE
+    return CheckpointPolicy.PREFER_RECOMPUTE
