@@ -20,6 +20,7 @@ from keras_vit_scale.data import (
 )
 from keras_vit_scale.data.preprocessing import (
     central_crop,
+    inception_box,
     inception_crop,
     random_shift,
     resize,
@@ -88,12 +89,65 @@ def test_unreadable_file_is_named(tmp_path):
         ImageFolder(tmp_path)[0]
 
 
-def test_npz_and_names_open(tmp_path):
+def test_names_open(tmp_path, folder):
     whole = digits()
-    np.savez(tmp_path / "d.npz", images=whole.images[:7], labels=whole.labels[:7])
+    np.savez(
+        tmp_path / "d.npz",
+        images=whole.images[:7],
+        labels=whole.labels[:7],
+        class_names=[f"digit {i}" for i in range(10)],
+    )
     source = open_source(tmp_path / "d.npz")
     np.testing.assert_array_equal(source.images, whole.images[:7])
+    assert source.class_names[3] == "digit 3"
     assert len(open_source("digits")) == 1797
+    assert len(open_source(str(folder))) == 5
+
+
+def test_npz_may_be_named_as_keras_names_its_data(tmp_path):
+    """Splits behind an "@", and labels of shape (N, 1)."""
+    images, labels = digits().images, digits().labels
+    path = tmp_path / "k.npz"
+    np.savez(
+        path, x_train=images[:5], y_train=labels[:5, None], x_test=images[5:8], y_test=labels[5:8]
+    )
+    train, test = open_source(path), open_source(f"{path}@test")
+    assert open_source(f"{path}@train").labels.tolist() == train.labels.tolist()
+    np.testing.assert_array_equal(train.images, images[:5])
+    assert train.labels.tolist() == labels[:5].tolist()
+    assert test.labels.tolist() == labels[5:8].tolist()
+    with pytest.raises(ValueError, match=r"without \['x_valid', 'y_valid'\], with \['x_test'"):
+        open_source(f"{path}@valid")
+
+
+def test_damaged_and_pickled_npz_files_are_named(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, images=IMAGES, labels=[0, 1, 1])
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole.replace(b"images", b"imagez", 1)):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"d\.npz"):
+            open_source(path)
+    np.savez(path, images=np.array([{}, {}, {}]), labels=[0, 1, 1])
+    with pytest.raises(ValueError, match=r"d\.npz.*(allow_pickle|Object arrays)"):
+        open_source(path)
+
+
+def test_misspelt_names_get_a_suggestion(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flowers").mkdir()
+    (tmp_path / "list.csv").write_text("a,b")
+    for name, message in (
+        ("digit", "Did you mean 'digits'"),
+        ("flower", "Did you mean 'flowers'"),
+        (str(tmp_path / "flowrs"), r"Did you mean '.*flowers'"),
+        ("list.csv", "exists but is neither folder nor .npz"),
+        ("nothing at all", r"'tfds:NAME@SPLIT'.*Received: 'nothing at all'$"),
+        ("tfds:", "'tfds:NAME' or 'tfds:NAME@SPLIT'"),
+        ("tfds:mnist@", "'tfds:NAME' or 'tfds:NAME@SPLIT'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_source(name)
 
 
 IMAGES = np.zeros((3, 4, 4), np.uint8)
@@ -103,7 +157,8 @@ IMAGES = np.zeros((3, 4, 4), np.uint8)
     ("arguments", "message"),
     [
         ((IMAGES[:0], []), "at least one image"),
-        ((IMAGES.astype("float32"), [0, 1, 1]), "must be uint8"),
+        ((IMAGES.astype("float32"), [0, 1, 1]), r"must be uint8.*\(images \* 255\)\.round"),
+        ((IMAGES.astype("int64"), [0, 1, 1]), r"must be uint8.*images\.astype\('uint8'\)"),
         ((np.zeros((3, 4, 4, 2), np.uint8), [0, 1, 1]), "must be uint8"),
         ((IMAGES, [0, 1]), "one integer an image"),
         ((IMAGES, [0.0, 1.0, 1.0]), "one integer an image"),
@@ -127,7 +182,7 @@ def test_bad_sources_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must be 'digits'"):
         open_source("cifar")
     np.savez(tmp_path / "x.npz", images=IMAGES)
-    with pytest.raises(ValueError, match=r"without \['labels'\]"):
+    with pytest.raises(ValueError, match=r"without \['labels'\], with \['images'\]"):
         open_source(tmp_path / "x.npz")
 
 
@@ -154,9 +209,44 @@ def test_classes_held_out_are_renumbered():
             assert part.labels[i] == label
 
 
-@pytest.mark.parametrize("count", [0, 1797, -1])
+def test_a_share_is_held_out():
+    """One percent upstream, as the paper keeps it: the same images as that number of them."""
+    source = digits()
+    rest, held_out = hold_out(source, 0.01, seed=3)
+    assert (len(rest), len(held_out)) == (1779, 18)
+    np.testing.assert_array_equal(held_out.indices, hold_out(source, 18, seed=3)[1].indices)
+
+
+@pytest.mark.parametrize("count", [3, 100, 0.4])
+def test_stratified_parts_have_the_shares_of_scikit_learn(count):
+    """Unequal classes: 2, 5, 11, 40 and 139 images."""
+    from sklearn.model_selection import train_test_split
+
+    labels = np.repeat(np.arange(5), [2, 5, 11, 40, 139])
+    source = ArraySource(np.zeros((197, 2, 2), np.uint8), labels)
+    rest, held_out = hold_out(source, count, seed=1, stratified=True)
+    assert not set(rest.indices) & set(held_out.indices)
+    assert len(rest) + len(held_out) == 197
+    share = np.bincount(labels) * len(held_out) / 197
+    assert np.abs(np.bincount(held_out.labels, minlength=5) - share).max() < 1
+    if len(held_out) >= 5:  # scikit-learn wants one of each class
+        _, expected = train_test_split(labels, test_size=len(held_out), stratify=labels)
+        np.testing.assert_array_equal(np.bincount(held_out.labels), np.bincount(expected))
+    again = hold_out(source, count, seed=1, stratified=True)[1]
+    np.testing.assert_array_equal(again.indices, held_out.indices)
+    other = hold_out(source, count, seed=2, stratified=True)[1]
+    assert set(other.indices) != set(held_out.indices)
+
+
+@pytest.mark.parametrize("count", [0, 1797, -1, 1e-4])
 def test_impossible_splits_are_refused(count):
     with pytest.raises(ValueError, match="leave some on both sides"):
+        hold_out(digits(), count)
+
+
+@pytest.mark.parametrize("count", [1.0, 0.0, 2.5, True, "10%"])
+def test_counts_that_are_neither_number_nor_share_are_refused(count):
+    with pytest.raises(ValueError, match="a number of images or a share"):
         hold_out(digits(), count)
 
 
@@ -184,27 +274,58 @@ def test_resizes_keep_what_they_should(rng):
     assert np.abs(resize(board, (4, 4))[1:-1, 1:-1].astype(int) - 127).max() <= 16
 
 
+@pytest.mark.parametrize("size", [(7, 11), (30, 19), (61, 97), (41, 9)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resize_is_jaxs_antialiased_one(rng, size, channels):
+    """Against a triangle filter in float32; Pillow rounds to bytes after each of its two axes."""
+    import jax
+
+    image = rng.integers(0, 256, (30, 45, channels), dtype=np.uint8)
+    expected = jax.image.resize(
+        image.astype(np.float32), (*size, channels), "linear", antialias=True
+    )
+    np.testing.assert_allclose(resize(image, size), np.asarray(expected), atol=1.01)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    # 256 for the short side; 333 * 256 / 500 = 170.496, 500 * 256 / 333 = 384.384.
+    [(500, 333, (384, 256)), (333, 500, (256, 384)), (256, 256, (256, 256)), (3, 7, (256, 597))],
+)
+def test_short_side_sizes_by_hand(height, width, expected):
+    assert resize_short(np.zeros((height, width, 1), np.uint8), 256).shape[:2] == expected
+
+
+def test_inception_box_of_an_unfit_image_is_all_of_it(rng):
+    """No part of 3:4 to 4:3 with all of this area lies in a strip."""
+    assert inception_box(2, 40, rng, area=(1.0, 1.0)) == (0, 0, 2, 40)
+
+
+def test_inception_crop_is_its_box_alone(rng):
+    """Resized as jax does; what lies around the box has no part in it."""
+    import jax
+
+    image = rng.integers(0, 256, (30, 45, 3), dtype=np.uint8)
+    top, left, height, width = inception_box(30, 45, np.random.default_rng(5))
+    part = image[top : top + height, left : left + width].astype(np.float32)
+    expected = np.asarray(jax.image.resize(part, (7, 11, 3), "linear", antialias=True))
+    np.testing.assert_allclose(
+        inception_crop(image, (7, 11), np.random.default_rng(5)), expected, atol=1.01
+    )
+
+
 def test_central_crop_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="must fit the image"):
         central_crop(np.zeros((5, 9, 1), np.uint8), (6, 6))
 
 
-def test_inception_crop_covers_the_stated_areas(rng, monkeypatch):
-    from keras_vit_scale.data import preprocessing
-
-    boxes = []
-    monkeypatch.setattr(
-        preprocessing, "resize", lambda image, size, box=None: boxes.append(box) or image
-    )
-    image = np.zeros((60, 80, 3), np.uint8)
-    for _ in range(2000):
-        inception_crop(image, (8, 8), rng)
-    boxes = np.array([(0, 0, 80, 60) if b is None else b for b in boxes])
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+def test_inception_boxes_cover_the_stated_areas(rng):
+    boxes = np.array([inception_box(60, 80, rng) for _ in range(2000)])
+    top, left, height, width = boxes.T
     area = width * height / (60 * 80)
     assert (boxes >= 0).all()
-    assert (boxes[:, 2] <= 80).all()
-    assert (boxes[:, 3] <= 60).all()
+    assert (top + height <= 60).all()
+    assert (left + width <= 80).all()
     assert area.min() == pytest.approx(0.05, abs=0.02)
     assert area.max() > 0.9
     # Sides are rounded to pixels, which moves the smallest aspects by a few percent.
@@ -235,6 +356,11 @@ def test_eval_transforms_follow_the_paper(rng):
     squashed = resize(image, (256, 256))
     np.testing.assert_array_equal(EvalTransform(224, "squash")(image), squashed[16:240, 16:240])
     np.testing.assert_array_equal(EvalTransform(224, "none")(image), resize(image, (224, 224)))
+    # Fine-tuned models: short side 448, central 384.
+    short = resize(image, (448, 597))
+    np.testing.assert_array_equal(
+        EvalTransform(384, margin=448 / 384)(image), short[32 : 32 + 384, 106 : 106 + 384]
+    )
 
 
 def test_flip_mirrors_half_of_the_images(rng):
@@ -253,6 +379,8 @@ def test_flip_mirrors_half_of_the_images(rng):
         (lambda: TrainTransform(8, max_shift=-1), "`max_shift` must not be negative"),
         (lambda: TrainTransform(0), "`image_size` must be a positive integer"),
         (lambda: EvalTransform(8, resize="crop"), "`resize` must be one of"),
+        (lambda: EvalTransform(8, margin=0.9), "`margin` must be at least 1"),
+        (lambda: EvalTransform(8, margin=float("nan")), "`margin` must be at least 1"),
         (lambda: train_batches(digits(), TrainTransform(8), 0), "`batch_size` must be a positive"),
         (lambda: train_batches(digits(), TrainTransform(8), 4, start=-1), "must be a range"),
         (lambda: train_batches(digits(), TrainTransform(8), 4, start=3, stop=2), "must be a range"),

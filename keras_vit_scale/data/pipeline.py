@@ -3,6 +3,7 @@
 import grain
 import numpy as np
 
+from keras_vit_scale.data.augment import Augmentation
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform, to_input
 from keras_vit_scale.data.sources import Source
 from keras_vit_scale.models.config import check_positive_integers
@@ -16,6 +17,7 @@ def train_batches(
     seed: int = 0,
     start: int = 0,
     stop: int | None = None,
+    augmentation: Augmentation | None = None,
 ) -> grain.IterDataset:
     """Shuffled, augmented batches for the steps from `start` to `stop`.
 
@@ -31,10 +33,12 @@ def train_batches(
         seed: Decides order and augmentation.
         start: First step.
         stop: Step before which to stop, or `None` to go on for ever.
+        augmentation: What happens to each batch after that: RandAugment, MixUp, CutMix.
 
     Returns:
         A Grain dataset of (images, labels): float32 (B, H, W, 3) in [-1, 1] and
-        int64 (B,). Keras' `fit` takes it as it is.
+        int64 (B,), or shares of the classes, float32 (B, C), where the augmentation
+        mixes images. Keras' `fit` takes it as it is.
 
     Raises:
         ValueError: If the batch size is no positive integer or the steps are no range.
@@ -59,7 +63,12 @@ def train_batches(
     # spread seeds keep the runs of a study apart.
     spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
     data = grain.MapDataset.source(source).seed(spread).shuffle().repeat().random_map(augment)
-    return _threaded(data.batch(batch_size)[start:stop])
+    batches = data.batch(batch_size)
+    if augmentation is not None:
+        classes = len(source.class_names)
+        # Before the slice, so that a batch's draws belong to its step.
+        batches = batches.random_map(lambda batch, rng: augmentation(*batch, classes, rng))
+    return _threaded(batches[start:stop])
 
 
 def eval_batches(source: Source, transform: EvalTransform, batch_size: int) -> grain.IterDataset:

@@ -15,13 +15,13 @@ from keras_vit_scale.models.config import image_shape
 MARGIN = 256 / 224
 
 
-def resize(image: np.ndarray, size: tuple[int, int], box=None) -> np.ndarray:
-    """An image, or the part in `box` (left, top, right, bottom), squashed to `size`."""
-    if box is None and image.shape[:2] == tuple(size):
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image squashed to `size`."""
+    if image.shape[:2] == tuple(size):
         return image
     grey = image.shape[-1] == 1
     picture = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR, box))
+    resized = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
     return resized[..., None] if grey else resized
 
 
@@ -47,20 +47,29 @@ def central_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return image[top : top + size[0], left : left + size[1]]
 
 
-def inception_crop(image, size, rng, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3), attempts=100):
-    """A random part of 5 to 100 % of the area, its aspect between 3:4 and 4:3, squashed to `size`.
+def inception_box(height, width, rng, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3), attempts=100):
+    """Top, left, height and width of a random part of an image.
 
-    Area and aspect are drawn until a part fits; the whole image after `attempts`.
+    It has 5 to 100 % of the area and an aspect between 3:4 and 4:3. Both are drawn until
+    such a part fits the image; after `attempts` it is the whole.
     """
-    height, width = image.shape[:2]
     for _ in range(attempts):
         target = height * width * rng.uniform(*area)
         ratio = rng.uniform(*aspect)
         w, h = round((target * ratio) ** 0.5), round((target / ratio) ** 0.5)
         if 0 < w <= width and 0 < h <= height:
             left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
-            return resize(image, size, (left, top, left + w, top + h))
-    return resize(image, size)
+            return int(top), int(left), h, w
+    return 0, 0, height, width
+
+
+def inception_crop(image: np.ndarray, size: tuple[int, int], rng) -> np.ndarray:
+    """The part of an image that `inception_box` draws, squashed to `size`.
+
+    It is cut out first: resizing a box of the whole would blend in what lies around it.
+    """
+    top, left, height, width = inception_box(*image.shape[:2], rng)
+    return resize(image[top : top + height, left : left + width], size)
 
 
 def random_flip(image: np.ndarray, rng) -> np.ndarray:
@@ -78,7 +87,7 @@ def random_shift(image: np.ndarray, pixels: int, rng) -> np.ndarray:
 
 
 def to_input(images: np.ndarray) -> np.ndarray:
-    """A batch of bytes, (B, H, W, 1 or 3), as float32 RGB in [-1, 1]."""
+    """A batch of values from 0 to 255, (B, H, W, 1 or 3), as float32 RGB in [-1, 1]."""
     values = images.astype(np.float32) * (2 / 255) - 1
     return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values
 
@@ -130,23 +139,36 @@ class EvalTransform:
             size, then the central crop), "squash" (the paper's few-shot probe:
             both sides to 256/224, then the central crop) or "none" (squashed to
             the size, nothing cut off).
+        margin: What stands for 256/224: sides before the crop over sides after it.
+            The paper's fine-tuned models use 448/384.
 
     Raises:
-        ValueError: If an option is unknown.
+        ValueError: If an option is unknown or the margin is less than 1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale.data import EvalTransform
+    >>> EvalTransform(384, margin=448 / 384)(np.zeros((500, 600, 3), "uint8")).shape
+    (384, 384, 3)
     """
 
     image_size: int | tuple[int, int]
     resize: str = "short"
+    margin: float = MARGIN
 
     def __post_init__(self):
         image_shape(self.image_size)
         _check_option("resize", self.resize, ("short", "squash", "none"))
+        # Below infinity, and no NaN.
+        if not 1 <= self.margin < float("inf"):
+            raise ValueError(f"`margin` must be at least 1. Received: margin={self.margin!r}")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         size = image_shape(self.image_size)
         if self.resize == "none":
             return resize(image, size)
-        larger = tuple(round(side * MARGIN) for side in size)
+        larger = tuple(round(side * self.margin) for side in size)
         if self.resize == "short":
             image = resize_short(image, max(larger))
         else:

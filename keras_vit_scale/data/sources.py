@@ -5,14 +5,9 @@ An image is uint8, (H, W, channels) with one channel or three; a label is an int
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-
-from keras_vit_scale.data.decode import read_image
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 class Source(Protocol):
@@ -51,11 +46,7 @@ class ArraySource:
         images = np.asarray(images)
         if images.ndim == 3:
             images = images[..., None]
-        if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
-            raise ValueError(
-                "`images` must be uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3). "
-                f"Received: {images.dtype} of shape {images.shape}"
-            )
+        check_images(images)
         self.images = images
         self.labels, self.class_names = check_labels(labels, class_names, len(images))
 
@@ -64,48 +55,6 @@ class ArraySource:
 
     def __getitem__(self, index):
         return self.images[index], int(self.labels[index])
-
-
-class ImageFolder:
-    """Image files in one folder a class: `root/class/name.png`.
-
-    Classes and files are sorted by name, so that an index means the same image on
-    every machine. PNG, JPEG, WebP and BMP files of any size are read; others are
-    ignored. Images come as RGB.
-
-    Args:
-        root: The folder that holds the folders of the classes.
-
-    Raises:
-        ValueError: If the folder does not exist, or a class, or the whole, holds no image.
-    """
-
-    def __init__(self, root: str | Path):
-        self.root = Path(root)
-        if not self.root.is_dir():
-            raise ValueError(f"An image folder must exist. Received: {str(root)!r}")
-        names = sorted(p.name for p in self.root.iterdir() if p.is_dir())
-        self.files: list[Path] = []
-        labels = []
-        for label, name in enumerate(names):
-            files = sorted(
-                p for p in (self.root / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES
-            )
-            if not files:
-                raise ValueError(
-                    "Each folder of an image folder is a class and must hold images "
-                    f"({', '.join(IMAGE_SUFFIXES)}). "
-                    f"Received: {str(self.root / name)!r} without any"
-                )
-            self.files += files
-            labels += [label] * len(files)
-        self.labels, self.class_names = check_labels(labels, names, len(self.files))
-
-    def __len__(self):
-        return len(self.files)
-
-    def __getitem__(self, index):
-        return read_image(self.files[index]), int(self.labels[index])
 
 
 class Subset:
@@ -171,33 +120,22 @@ def digits() -> ArraySource:
     return ArraySource(np.round(data.images * (255 / 16)).astype(np.uint8), data.target)
 
 
-def open_source(name: str | Path) -> Source:
-    """The source that a name stands for: "digits", a folder of images, or an `.npz` file.
-
-    The file must hold `images` and `labels` as `ArraySource` takes them, and may
-    hold `class_names`.
+def check_images(images: np.ndarray) -> None:
+    """Refuses what is not a batch of bytes with one channel or three.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: With the way to bytes, if the values are of another type.
     """
-    path = Path(name)
-    if str(name) == "digits":
-        return digits()
-    if path.is_dir():
-        return ImageFolder(path)
-    if path.suffix == ".npz" and path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = {"images", "labels"} - set(arrays)
-            if missing:
-                raise ValueError(
-                    "An .npz data set must hold `images` and `labels`. "
-                    f"Received: {str(path)!r} without {sorted(missing)}"
-                )
-            names = [str(n) for n in arrays["class_names"]] if "class_names" in arrays else None
-            return ArraySource(arrays["images"], arrays["labels"], names)
+    if images.ndim == 4 and images.shape[-1] in (1, 3) and images.dtype == np.uint8:
+        return
+    cure = ""
+    if np.issubdtype(images.dtype, np.floating):
+        cure = "; values from 0 to 1 become bytes by `(images * 255).round().astype('uint8')`"
+    elif images.dtype != np.uint8:
+        cure = "; values from 0 to 255 become bytes by `images.astype('uint8')`"
     raise ValueError(
-        "A data set must be 'digits', an existing folder of class folders, or an existing "
-        f".npz file. Received: {str(name)!r}"
+        "`images` must be uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3). "
+        f"Received: {images.dtype} of shape {images.shape}{cure}"
     )
 
 
