@@ -9,12 +9,31 @@ def sigmoid_cross_entropy(targets, logits):
     return ops.maximum(logits, 0) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
 
 
+def smoothed(targets, smoothing):
+    """Targets in [0, 1] drawn towards 1/2: `t (1 - s) + s / 2`.
+
+    Each class is a question of its own, yes or no, so its smoothing does not depend
+    on the number of classes, unlike that of a softmax.
+    """
+    return targets * (1.0 - smoothing) + 0.5 * smoothing
+
+
 @keras.saving.register_keras_serializable("keras_vit_scale")
 class SigmoidCrossEntropy(keras.losses.Loss):
     """Sigmoid cross-entropy of logits, summed over the classes, averaged over the batch.
 
     `keras.losses.BinaryCrossentropy` averages over the classes instead, which
     divides the gradient by their number.
+
+    It is computed in float32 also where the logits are float16 or bfloat16, which
+    could hold neither a sum over 29,593 classes nor their indices.
+
+    Args:
+        label_smoothing: s in [0, 1]: every target t becomes `t (1 - s) + s / 2`, as
+            in `keras.losses.BinaryCrossentropy`. The paper uses none.
+        reduction, name: As in any Keras loss.
+        dtype: "float32" or "float64"; `None` for Keras' `floatx`, but never less
+            than float32.
 
     Call arguments:
         y_true: Class indices (B,) or (B, 1), or targets in [0, 1], (B, C): one-hot
@@ -23,7 +42,8 @@ class SigmoidCrossEntropy(keras.losses.Loss):
         y_pred: Logits, (B, C).
 
     Raises:
-        ValueError: If the shapes do not belong together.
+        ValueError: If the smoothing is out of its range, the dtype is a half one, or
+            the shapes of a call do not belong together.
 
     Source: Zhai et al., arXiv 2106.04560, section 3 and Appendix B.
 
@@ -36,10 +56,31 @@ class SigmoidCrossEntropy(keras.losses.Loss):
     True
     """
 
-    def __init__(self, reduction="sum_over_batch_size", name="sigmoid_cross_entropy", dtype=None):
+    def __init__(
+        self,
+        label_smoothing=0.0,
+        *,
+        reduction="sum_over_batch_size",
+        name="sigmoid_cross_entropy",
+        dtype=None,
+    ):
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(
+                f"`label_smoothing` must be in [0, 1]. Received: label_smoothing={label_smoothing}"
+            )
+        if dtype is None:
+            dtype = "float64" if keras.config.floatx() == "float64" else "float32"
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if self.dtype not in ("float32", "float64"):
+            # Keras would cast labels to it too: bfloat16 makes class 29,592 class 29,568.
+            raise ValueError(
+                "The loss is computed in 'float32' or 'float64'; half logits are taken as they "
+                f"are and need no dtype here. Received: dtype={dtype!r}"
+            )
+        self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
+        y_pred = ops.cast(y_pred, self.dtype)
         classes = y_pred.shape[-1]
         if len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == classes:
             targets = ops.cast(y_true, y_pred.dtype)
@@ -53,8 +94,13 @@ class SigmoidCrossEntropy(keras.losses.Loss):
                 f"Received: labels of shape {tuple(y_true.shape)}, "
                 f"logits of shape {tuple(y_pred.shape)}"
             )
+        if self.label_smoothing:
+            targets = smoothed(targets, self.label_smoothing)
         return ops.sum(sigmoid_cross_entropy(targets, y_pred), axis=-1)
 
     def get_config(self):
-        # The class has no setting of its own besides Keras' reduction, name and dtype.
-        return super().get_config()
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "dtype": self.dtype,
+        }
