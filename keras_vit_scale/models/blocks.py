@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_vit_scale.models.block import EPSILON, GELUS, check_gelu
+from keras_vit_scale.models.block import EPSILON, check_gelu
 from keras_vit_scale.models.config import check_heads, check_positive_integers
-from keras_vit_scale.models.dropping import check_rates, draw_scales
+from keras_vit_scale.models.dropping import check_rates
 
 
 class _BlockLayer(keras.layers.Layer):

@@ -14,6 +14,7 @@ Every file is written whole or not at all.
 Runs stand above `evaluation`, whose classifier is what they end with, and below `scaling`.
 """
 
+import datetime
 import json
 import shutil
 from collections.abc import Callable
@@ -92,11 +93,12 @@ def train(
     plan = config.plan(len(source))
     if (out / "results.json").is_file():
         return json.loads((out / "results.json").read_text(encoding="utf-8"))
+    event = None if (out / "cooldown.json").is_file() else make_event(config, plan)
     keras.utils.set_random_seed(config.seed)
     model = build_model(config, source.class_names)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.yaml", settings_text(config))
-    return Run(config, plan, out, model, source, held_out).execute(on_progress)
+    return Run(config, plan, out, model, source, held_out, event).execute(on_progress)
 
 
 def check_folder(config: TrainConfig, out: Path) -> None:
@@ -151,6 +153,28 @@ def build_model(config: TrainConfig, class_names) -> keras.Model:
     return model
 
 
+def make_event(config: TrainConfig, plan: Plan) -> Cooldown | None:
+    """The callback that begins the cooldown when an event says so; `None` if none may.
+
+    Raises:
+        ValueError: If the deadline is past.
+    """
+    if not plan.by_event:
+        return None
+    deadline = None if config.deadline is None else config.deadline_time()
+    if deadline is not None and deadline <= datetime.datetime.now(datetime.UTC):
+        raise ValueError(
+            "`deadline` must lie in the future: give a later one, or none. "
+            f"Received: deadline={config.deadline!r}"
+        )
+    return Cooldown(
+        plan.cooldown,
+        at_step=plan.planned_cooldown(),
+        deadline=deadline,
+        when_file=config.cool_down_file,
+    )
+
+
 def head_bias(loss: str, classes: int) -> float:
     """The head's bias at first: for the sigmoid loss the log-odds of one class among all.
 
@@ -168,11 +192,11 @@ def head_bias(loss: str, classes: int) -> float:
 class Run:
     """A run on its way, in its folder."""
 
-    def __init__(self, config, plan: Plan, out, model, source, held_out):
+    def __init__(self, config, plan: Plan, out, model, source, held_out, event):
         self.config, self.plan, self.out = config, plan, out
         self.model, self.source, self.held_out = model, source, held_out
         self.schedule = make_schedule(config, plan)
-        self.event = None
+        self.event = event
         self.interrupt = None
         self.evaluations = []
 
@@ -184,6 +208,7 @@ class Run:
         while step != self._end():
             self._train(self._next_stop(step), clock)
             step = int(self.model.optimizer.iterations)
+            self._record_cooldown(step)
             clock.total = self._end()
             if self._evaluation_due(step):
                 clock.say("evaluation")
@@ -202,13 +227,6 @@ class Run:
             begun = json.loads(record.read_text(encoding="utf-8"))
             self.schedule = self.schedule.with_cooldown(
                 begun["ends"], begun["ends"] - begun["begins"]
-            )
-        elif self.plan.by_event:
-            self.event = Cooldown(
-                self.plan.cooldown,
-                at_step=self.plan.planned_cooldown(),
-                deadline=None if self.config.deadline is None else self.config.deadline_time(),
-                when_file=self.config.cool_down_file,
             )
         optimizer = {"adafactor": Adafactor, "adamw": AdamW}[self.config.optimizer]
         self.model.compile(
@@ -241,7 +259,7 @@ class Run:
         if self.event is not None:
             callbacks.append(self.event)
         callbacks += [
-            LearningRate(),
+            LearningRate(self.plan.log_every),
             Throughput(self.plan.log_every, batch_size=self.config.batch_size),
             CSVLog(self.out / "log.csv", self.plan.log_every),
         ]
@@ -295,19 +313,17 @@ class Run:
         """Writes a checkpoint; only then the earlier ones go."""
         folder = self.out / "checkpoints" / f"step-{step:08d}"
         if not is_complete(folder):
-            self._record_cooldown()
             save_checkpoint(folder, self.model, step)
         for other in self._checkpoints():
             if other != folder:
                 shutil.rmtree(other)
 
-    def _record_cooldown(self) -> None:
+    def _record_cooldown(self, step) -> None:
         """Writes down what an event began, so that a run that goes on begins it there too."""
-        schedule = self.model.optimizer._learning_rate
-        if self.event is not None and schedule.total_steps is not None:
-            begins = schedule.total_steps - schedule.cooldown_steps
-            record = {"begins": begins, "ends": schedule.total_steps}
+        if self.event is not None and self.event.start is not None and step >= self.event.start:
+            record = {"begins": self.event.start, "ends": self.event.total}
             write_text(self.out / "cooldown.json", json.dumps(record))
+            self.event = None
 
     def _finish(self, step) -> dict:
         config, classes = self.config, len(self.source.class_names)
@@ -359,9 +375,10 @@ class _StopWhen(keras.callbacks.Callback):
         super().__init__()
         self.condition = condition
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None):
         if self.condition():
-            self.model.stop_training = True
+            # Keras looks at this after the step; its property `model` would copy JAX's state.
+            self._model.stop_training = True
 
 
 def loss_function(loss: str, label_smoothing: float):

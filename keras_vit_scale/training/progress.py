@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_vit_scale.training.callbacks.steps import StepCounter
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -31,14 +33,13 @@ class StepClock:
         self.last = float("-inf")
 
     def callback(self, doing: str) -> keras.callbacks.Callback:
-        """A callback for `fit` that counts its steps as `doing`."""
+        """A callback for `fit` that counts its steps as `doing`, without waiting for the device."""
         self.say(doing)
-        return keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: self._step(doing)
-        )
+        return _Count(self, doing)
 
-    def _step(self, doing):
-        self.done += 1
+    def add(self, steps: int, doing: str) -> None:
+        """Counts steps, and reports them if the last report is not of just now."""
+        self.done += steps
         if time.monotonic() - self.last > 0.2:
             self.say(doing)
 
@@ -47,3 +48,26 @@ class StepClock:
         self.last = time.monotonic()
         if self.report is not None:
             self.report(Progress(self.done, self.total, doing))
+
+
+class _Count(StepCounter):
+    """Tells a clock of the steps of a `fit`."""
+
+    def __init__(self, clock, doing):
+        super().__init__()
+        self.clock, self.doing = clock, doing
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.counted = self.step
+
+    def between_steps(self, logs):
+        self._add()
+
+    def on_train_end(self, logs=None):
+        self.recount()
+        self._add()
+
+    def _add(self):
+        self.clock.add(self.step - self.counted, self.doing)
+        self.counted = self.step
