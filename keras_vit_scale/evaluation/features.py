@@ -1,13 +1,20 @@
 """Representations of images: what a model computes before its classifier."""
 
+import weakref
+
 import keras
 import numpy as np
 
 from keras_vit_scale.data import EvalTransform, Source, eval_batches
 
+# Kept as long as the model is, since a new one would be compiled anew at each evaluation.
+_REPRESENTATIONS = weakref.WeakKeyDictionary()
+
 
 def representation(model: keras.Model) -> keras.Model:
     """The model up to the input of its layer `head`; the model itself if it has none.
+
+    Of one model it is always the same, with the same weights.
 
     Example:
 
@@ -18,7 +25,10 @@ def representation(model: keras.Model) -> keras.Model:
     """
     if "head" not in (layer.name for layer in model.layers):
         return model
-    return keras.Model(model.input, model.get_layer("head").input, name=f"{model.name}_features")
+    if model not in _REPRESENTATIONS:
+        features = model.get_layer("head").input
+        _REPRESENTATIONS[model] = keras.Model(model.input, features, name=f"{model.name}_features")
+    return _REPRESENTATIONS[model]
 
 
 def extract_features(

@@ -1,0 +1,42 @@
+"""A log in Weights & Biases."""
+
+import importlib.util
+
+from keras_vit_scale.training.callbacks.step_logger import StepLogger
+
+
+class WandbLog(StepLogger):
+    """Sends steps to Weights & Biases, with the package `wandb`.
+
+    If no run is open when training begins it opens one, and finishes it at the end;
+    a run that is open is used, and left open. A resumed run goes on in the old one with
+    `id="...", resume="must"`; of steps that were sent before, W&B keeps the first.
+
+    Args:
+        every: N: a point every N steps, and when `StepLogger` says.
+        **init: Arguments of `wandb.init`, such as `project` and `config`.
+
+    Raises:
+        ImportError: If `wandb` is not installed.
+        ValueError: If `every` is no positive integer.
+    """
+
+    def __init__(self, every, **init):
+        super().__init__(every)
+        if importlib.util.find_spec("wandb") is None:
+            raise ImportError("WandbLog needs the package wandb: pip install wandb")
+        self.init = init
+        self._run = self._own = None
+
+    def open(self, step):
+        import wandb
+
+        self._own = wandb.run is None
+        self._run = wandb.init(**self.init) if self._own else wandb.run
+
+    def write(self, step, values):
+        self._run.log(values, step=step)
+
+    def close(self):
+        if self._own:
+            self._run.finish()
