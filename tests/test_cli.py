@@ -40,7 +40,12 @@ def test_models_as_a_table_and_as_json():
 
 
 HELP = {
-    (): ["models", "study", "law"],
+    (): ["models", "train", "evaluate", "fewshot", "predict", "embed", "study", "law"],
+    ("train",): ["SIZE", "--steps DURATION", "{rsqrt,constant,linear,cosine}", "train S/16 --data"],
+    ("evaluate",): ["MODEL", "DATA", "evaluate run/ test_photos/"],
+    ("fewshot",): ["--shots", "fewshot run/ pets/ --shots 1 5 10"],
+    ("predict",): ["FILES", "--top", "predict run/ cat.jpg"],
+    ("embed",): ["--out", ".parquet"],
     ("models",): ["--image-size", "keras-vit-scale models --image-size 384"],
     ("study", "run"): [
         "--held-out-classes",
@@ -88,7 +93,7 @@ def test_law_fit_predicts_and_draws(table, tmp_path, capsys):
 
 MISTAKES = {
     "unknown verb": (["modles"], "modles"),
-    "no verb": ([], "Missing subcommand Expected one of {models, study, law}"),
+    "no verb": ([], "Missing subcommand Expected one of {models, train, "),
     "misspelt option": (["models", "--imge-size", "4"], "--image-size"),
     "wrong type": (["study", "run", "--durations", "long"], "--durations"),
     "unknown study": (["study", "run", "nothing"], "must be a YAML file or one of ['digits']"),

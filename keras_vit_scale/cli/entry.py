@@ -101,8 +101,10 @@ def _mistakes() -> tuple[type[Exception], ...]:
     """What a user can mend: told in a line, without a traceback."""
     from keras_vit_scale.runs import RunError
     from keras_vit_scale.scaling import StudyError
+    from keras_vit_scale.training.checkpoint import CheckpointError
 
-    return (ValueError, OSError, RunError, StudyError)
+    # An ImportError names the extra that a kind of data or file needs.
+    return (ValueError, OSError, ImportError, CheckpointError, RunError, StudyError)
 
 
 def _one_line(box: str) -> str:

@@ -154,8 +154,8 @@ def check_output(out: Path):
     """The function that writes features to such a file, before they are computed.
 
     Raises:
-        ValueError: If its name ends in no known way, its folder does not exist, or
-            Parquet's library is not installed.
+        ValueError: If its name ends in no known way or its folder does not exist.
+        ImportError: If Parquet's library is not installed.
     """
     if out.suffix not in (".npz", ".parquet"):
         raise ValueError(f"`out` must end in .npz or .parquet. Received: {str(out)!r}")
@@ -166,7 +166,7 @@ def check_output(out: Path):
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise ValueError(
+        raise ImportError(
             "Parquet files need pyarrow: run `pip install pyarrow`, or write an .npz file. "
             f"Received: {str(out)!r}"
         ) from None
