@@ -17,30 +17,35 @@ SHAPES = {
 }
 
 
-def test_equals_optax_step_by_step(rng):
+@pytest.mark.parametrize("momentum", [0.9, None])
+def test_equals_optax_step_by_step(momentum, rng):
+    import jax
     import jax.numpy as jnp
     import optax
 
     values, gradients = make_case(rng, SHAPES)
     rate, decay = 0.03, 0.1
     ours = trajectory(
-        Adafactor(rate, weight_decay=decay, momentum_dtype="float32"), values, gradients, {}
+        Adafactor(rate, weight_decay=decay, momentum=momentum, momentum_dtype="float32"),
+        values,
+        gradients,
+        {},
     )
     theirs = optax.chain(
         optax.scale_by_factored_rms(
             decay_rate=0.8, min_dim_size_to_factor=32, epsilon=1e-30, step_offset=0
         ),
-        optax.ema(0.9, debias=False, accumulator_dtype=jnp.float32),
+        *([optax.ema(momentum, debias=False, accumulator_dtype=jnp.float32)] if momentum else []),
         optax.add_decayed_weights(
             decay, mask=lambda params: {name: name.endswith("kernel") for name in params}
         ),
         optax.scale(-rate),
     )
     params = {n: jnp.asarray(v) for n, v in values.items()}
-    state = theirs.init(params)
+    state, update = theirs.init(params), jax.jit(theirs.update)
     for step in range(STEPS):
         grads = {n: jnp.asarray(g[step]) for n, g in gradients.items()}
-        updates, state = theirs.update(grads, state, params)
+        updates, state = update(grads, state, params)
         params = optax.apply_updates(params, updates)
         for name, value in zip(values, ours[step], strict=True):
             np.testing.assert_allclose(value, params[name], rtol=1e-6, atol=1e-6, err_msg=name)

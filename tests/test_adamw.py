@@ -46,10 +46,10 @@ def test_equals_optax_step_by_step(betas, rng):
             mask=lambda params: {name: name.endswith("kernel") for name in params},
         )
         params = {n: jnp.asarray(v, "float64") for n, v in values.items()}
-        state = theirs.init(params)
+        state, update = theirs.init(params), jax.jit(theirs.update)
         for step in range(STEPS):
             grads = {n: jnp.asarray(g[step], "float64") for n, g in gradients.items()}
-            updates, state = theirs.update(grads, state, params)
+            updates, state = update(grads, state, params)
             params = optax.apply_updates(params, updates)
             for name, value in zip(values, ours[step], strict=True):
                 assert params[name].dtype == "float64"
