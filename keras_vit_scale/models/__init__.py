@@ -1,8 +1,11 @@
 """Vision Transformers: presets, embeddings, encoder, pooling and builders."""
 
+from keras_vit_scale.models.blocks import Block, BlockPooling
 from keras_vit_scale.models.config import ViTConfig
+from keras_vit_scale.models.conversion import from_blocks, to_blocks
 from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
 from keras_vit_scale.models.encoder import Encoder
+from keras_vit_scale.models.inspection import attention_maps, block_outputs
 from keras_vit_scale.models.pooling import AttentionPooling, TokenPooling
 from keras_vit_scale.models.positions import SinCosPositionEmbedding
 from keras_vit_scale.models.presets import SIZES, TABLE_2, preset
@@ -25,6 +28,8 @@ __all__ = [
     "SIZES",
     "TABLE_2",
     "AttentionPooling",
+    "Block",
+    "BlockPooling",
     "ClassToken",
     "Encoder",
     "PatchEmbedding",
@@ -44,5 +49,9 @@ __all__ = [
     "ViT_g14",
     "ViT_s16",
     "ViT_s28",
+    "attention_maps",
+    "block_outputs",
+    "from_blocks",
     "preset",
+    "to_blocks",
 ]

@@ -1,4 +1,4 @@
-"""The same model with ordinary layers: what Keras quantises and adapts by LoRA, block by block."""
+"""Blocks and attention pooling of ordinary Keras layers, which can be quantised and adapted."""
 
 import keras
 from keras import ops
@@ -8,60 +8,182 @@ from keras_vit_scale.models.config import check_heads, check_positive_integers
 from keras_vit_scale.models.dropping import check_rates
 
 
-class _BlockLayer(keras.layers.Layer):
-    """Attention, norm and MLP as layers, which `Block` and `ProbePooling` share."""
+class AttentionAndMLP(keras.layers.Layer):
+    """What a block and attention pooling share: attention, a norm and two dense layers."""
 
-    def __init__(self, heads, mlp_dim, *, gelu="tanh", dropout=0.0, **kwargs):
+    def __init__(self, heads, mlp_dim, *, gelu="tanh", **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(heads=heads, mlp_dim=mlp_dim)
         check_gelu(gelu)
-        check_rates(dropout=dropout)
         self.heads = heads
         self.mlp_dim = mlp_dim
         self.gelu = gelu
-        self.dropout = dropout
 
-    def _norm(self, name):
-        # In float32 whatever the policy, as in a stacked block.
-        wide = keras.DTypePolicy("float32")
-        return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=wide, name=name)
-
-    def _build_layers(self, width):
+    def build(self, input_shape):
+        width, dtype = input_shape[-1], self.dtype_policy
         check_heads(self.heads, width)
-        dtype = self.dtype_policy
         self.attention = keras.layers.MultiHeadAttention(
             self.heads, width // self.heads, dtype=dtype, name="attention"
         )
-        self.mlp_norm = self._norm("mlp_norm")
+        self.mlp_norm = self.add_norm("mlp_norm", width)
         self.mlp_in = keras.layers.Dense(self.mlp_dim, dtype=dtype, name="mlp_in")
         self.mlp_out = keras.layers.Dense(width, dtype=dtype, name="mlp_out")
-        tokens, hidden = (None, None, width), (None, None, self.mlp_dim)
-        self.attention.build(tokens, tokens)
-        self.mlp_norm.build(tokens)
-        self.mlp_in.build(tokens)
-        self.mlp_out.build(hidden)
+        self.attention.build((None, None, width), (None, None, width))
+        self.mlp_in.build((None, None, width))
+        self.mlp_out.build((None, None, self.mlp_dim))
 
-    def _mlp(self, x):
+    def add_norm(self, name, width):
+        """A LayerNorm, in float32 whatever the policy, as those of the stacked layers are."""
+        norm = keras.layers.LayerNormalization(
+            epsilon=EPSILON,
+            dtype=keras.DTypePolicy("float32") if self.is_mixed else self.dtype_policy,
+            name=name,
+        )
+        norm.build((None, None, width))
+        return norm
+
+    @property
+    def is_mixed(self):
+        """Whether the policy computes with fewer bits than it stores."""
+        return self.compute_dtype != self.variable_dtype
+
+    def mlp(self, x, drop=lambda y: y):
+        """The norm and the two dense layers, with a GELU between them."""
         y = self.mlp_in(ops.cast(self.mlp_norm(x), x.dtype))
-        return self.mlp_out(self._drop(ops.gelu(y, approximate=self.gelu == "tanh")))
-
-    def _drop(self, y):
-        return y
+        return self.mlp_out(drop(ops.gelu(y, approximate=self.gelu == "tanh")))
 
     def weights_by_name(self):
-        """Its weights by the names of the stacked ones; kernels with LoRA merged in."""
+        """Its weights by the names that the stacked layers have; LoRA is merged into kernels."""
         attention = self.attention
-        weights = {}
-        for name, layer in {
+        dense = {
             "query": attention.query_dense,
             "key": attention.key_dense,
             "value": attention.value_dense,
             "out": attention.output_dense,
             "mlp_in": self.mlp_in,
             "mlp_out": self.mlp_out,
-        }.items():
-            weights[f"{name}_kernel"], weights[f"{name}_bias"] = layer.kernel, layer.bias
-        for norm in (getattr(self, "attention_norm", None), self.mlp_norm):
-            if norm is not None:
-                weights[f"{norm.name}_scale"], weights[f"{norm.name}_bias"] = norm.gamma, norm.beta
-        return weights
+        }
+        weights = {f"{name}_kernel": layer.kernel for name, layer in dense.items()}
+        weights |= {f"{name}_bias": layer.bias for name, layer in dense.items()}
+        return weights | _norm_weights(self.mlp_norm)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "mlp_dim": self.mlp_dim,
+            "gelu": self.gelu,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_vit_scale")
+class Block(AttentionAndMLP):
+    """One pre-norm Transformer block of ordinary Keras layers.
+
+    `to_blocks` makes a model of these. Each weight is a layer's own: the layers
+    `attention` (a `MultiHeadAttention`), `mlp_in` and `mlp_out` (`Dense`) can be
+    quantised and adapted by LoRA.
+
+    Args:
+        heads: Attention heads; they must divide the width of the input.
+        mlp_dim: Hidden features of the MLP.
+        gelu: "tanh", the authors' form, or "exact".
+        dropout: Rate of dropout after attention, after GELU and after the MLP.
+        stochastic_depth: Rate at which training skips this block's branches,
+            image by image.
+        **kwargs: `name`, `dtype` and `trainable` of a Keras layer.
+
+    Call arguments:
+        x: Tokens, (B, N, D).
+        training: Whether to drop anything.
+
+    Returns:
+        Tokens, (B, N, D).
+
+    Raises:
+        ValueError: If an argument is out of its range, or `heads` does not
+            divide the width.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale.models import Block
+    >>> block = Block(heads=2, mlp_dim=20)
+    >>> block(np.zeros((1, 5, 8), "float32")).shape == (1, 5, 8)
+    True
+    >>> block.mlp_in.enable_lora(rank=3)
+    """
+
+    def __init__(self, heads, mlp_dim, *, gelu="tanh", dropout=0.0, stochastic_depth=0.0, **kwargs):
+        super().__init__(heads, mlp_dim, gelu=gelu, **kwargs)
+        check_rates(dropout=dropout, stochastic_depth=stochastic_depth)
+        self.dropout = dropout
+        self.stochastic_depth = stochastic_depth
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
+        if stochastic_depth:
+            # Named, for its state is found in a checkpoint by its path.
+            self.seed_generator = keras.random.SeedGenerator(name=f"{self.name}_seed")
+
+    def build(self, input_shape):
+        self.attention_norm = self.add_norm("attention_norm", input_shape[-1])
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        scales = None
+        if training and self.stochastic_depth:
+            scales = draw_scales([self.stochastic_depth], ops.shape(x)[0], self.seed_generator)[0]
+
+        def branch(y, i):
+            y = self.drop(y)
+            return y if scales is None else y * ops.cast(scales[i][:, None, None], y.dtype)
+
+        y = ops.cast(self.attention_norm(x), x.dtype)
+        x = x + branch(self.attention(y, y), 0)
+        return x + branch(self.mlp(x, self.drop), 1)
+
+    def weights_by_name(self):
+        return super().weights_by_name() | _norm_weights(self.attention_norm)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "dropout": self.dropout,
+            "stochastic_depth": self.stochastic_depth,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_vit_scale")
+class BlockPooling(AttentionAndMLP):
+    """`AttentionPooling` of ordinary Keras layers, in models that `to_blocks` makes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale.models import BlockPooling
+    >>> BlockPooling(heads=2, mlp_dim=20)(np.zeros((3, 5, 8), "float32")).shape == (3, 8)
+    True
+    """
+
+    def build(self, input_shape):
+        self.probe = self.add_weight(
+            name="probe", shape=(1, 1, input_shape[-1]), initializer="glorot_uniform"
+        )
+        super().build(input_shape)
+
+    def call(self, tokens):
+        probe = ops.broadcast_to(self.probe, (ops.shape(tokens)[0], 1, tokens.shape[-1]))
+        y = self.attention(ops.cast(probe, tokens.dtype), tokens)
+        return (y + self.mlp(y))[:, 0]
+
+    def weights_by_name(self):
+        return super().weights_by_name() | {"probe": self.probe}
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1])
+
+
+def _norm_weights(norm):
+    return {f"{norm.name}_scale": norm.gamma, f"{norm.name}_bias": norm.beta}

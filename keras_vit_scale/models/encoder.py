@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vit_scale.models.adapters import WithoutAdapters
 from keras_vit_scale.models.block import block, block_weights, check_gelu
 from keras_vit_scale.models.config import check_heads, check_positive_integers
 from keras_vit_scale.models.dropping import (
@@ -20,7 +21,7 @@ from keras_vit_scale.models.remat import check_remat, rematerialised
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class Encoder(keras.layers.Layer):
+class Encoder(WithoutAdapters, keras.layers.Layer):
     """`depth` pre-norm Transformer blocks whose weights are stacked.
 
     The encoder has sixteen variables whatever its depth; `kernel[i]` belongs to
@@ -103,7 +104,7 @@ class Encoder(keras.layers.Layer):
         if type(unroll) is not bool:
             raise ValueError(f"`unroll` must be True or False. Received: unroll={unroll!r}")
         if self.dtype_policy.quantization_mode is not None:
-            raise ValueError(_no_adapter("quantized"))
+            raise ValueError(self._refusal("quantised"))
         self.depth = depth
         self.heads = heads
         self.mlp_dim = mlp_dim
@@ -115,7 +116,8 @@ class Encoder(keras.layers.Layer):
         self.unroll = unroll
         self._replaced = False
         if dropout or stochastic_depth:
-            self.seed_generator = keras.random.SeedGenerator()
+            # Named, for its state is found in a checkpoint by its path.
+            self.seed_generator = keras.random.SeedGenerator(name=f"{self.name}_seed")
 
     def build(self, input_shape):
         width = input_shape[-1]
@@ -256,14 +258,6 @@ class Encoder(keras.layers.Layer):
             if self.blocks:
                 self.blocks[name].assign(array[self.frozen_blocks :])
 
-    def quantize(self, mode=None, type_check=True, config=None):
-        """Stacked weights cannot be quantized: raises an error that says what can."""
-        raise ValueError(_no_adapter("quantized"))
-
-    def enable_lora(self, *args, **kwargs):
-        """Stacked weights have no LoRA: raises an error that says what has."""
-        raise ValueError(_no_adapter("adapted by LoRA"))
-
     def compute_output_shape(self, input_shape):
         return input_shape
 
@@ -293,14 +287,6 @@ def check_frozen_blocks(frozen_blocks, depth):
             "`frozen_blocks` must be an integer from 0 to the depth. "
             f"Received: frozen_blocks={frozen_blocks!r}, depth={depth}"
         )
-
-
-def _no_adapter(verb):
-    return (
-        f"An Encoder's stacked weights cannot be {verb}. Turn the model into one of ordinary "
-        "layers first: `model = keras_vit_scale.to_blocks(model)`. To leave the encoder as it is, "
-        "name other layers in the `filters` of `model.quantize`."
-    )
 
 
 def _retire(variable):

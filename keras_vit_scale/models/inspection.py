@@ -1,4 +1,4 @@
-"""What happens inside the encoder of a model: the tokens after each block, and where they attend."""
+"""Inside the encoder of a model: the tokens after each block, and where they attend."""
 
 import contextlib
 

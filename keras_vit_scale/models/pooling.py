@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_vit_scale.models.adapters import WithoutAdapters
 from keras_vit_scale.models.block import (
     WeightSpec,
     attention,
@@ -29,7 +30,7 @@ def map_weights(width: int, mlp_dim: int, heads: int) -> dict[str, WeightSpec]:
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class AttentionPooling(keras.layers.Layer):
+class AttentionPooling(WithoutAdapters, keras.layers.Layer):
     """Multihead attention pooling (MAP): a learned probe attends to all tokens.
 
     `y = attention(probe, tokens)`, without a residual, then `y + mlp(norm(y))`.
