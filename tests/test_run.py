@@ -13,7 +13,7 @@ from conftest import TINY, randomise
 
 from keras_vit_scale import ViT, ViTConfig
 from keras_vit_scale.data import digits
-from keras_vit_scale.evaluation.classifier import load_classifier
+from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
 from keras_vit_scale.runs.run import loss_function, open_data
 from keras_vit_scale.runs.weights import resample_positions, start_from

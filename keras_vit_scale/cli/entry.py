@@ -92,6 +92,9 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{PROGRAM}: {what}", file=sys.stderr)
         return 130
     except _mistakes() as error:
+        if isinstance(error, ImportError) and error.name is not None:
+            # Raised by Python, not by the library with the extra to install.
+            raise
         print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
@@ -103,7 +106,6 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from keras_vit_scale.scaling import StudyError
     from keras_vit_scale.training.checkpoint import CheckpointError
 
-    # An ImportError names the extra that a kind of data or file needs.
     return (ValueError, OSError, ImportError, CheckpointError, RunError, StudyError)
 
 

@@ -32,7 +32,7 @@ def evaluate(model: _MODEL, data: _DATA, /, batch_size: int = 64, json: bool = F
         json: Print JSON.
     """
     from keras_vit_scale.data import open_source
-    from keras_vit_scale.evaluation.classifier import load_classifier
+    from keras_vit_scale.evaluation import load_classifier
 
     path, source = model_file(model), open_source(data)
     classifier = load_classifier(path)
@@ -40,10 +40,9 @@ def evaluate(model: _MODEL, data: _DATA, /, batch_size: int = 64, json: bool = F
         bar.begin(len(source))
         metrics = classifier.evaluate(bar.watch(source), batch_size=batch_size)
     if json:
-        found = {"model": str(path), "data": data, "images": len(source), **metrics}
-        print(json_module.dumps(found, indent=1))
+        print(json_module.dumps({"model": str(path), "data": data, **metrics}, indent=1))
         return
-    print(f"{path} on {len(source):,} images of {data}")
+    print(f"{path} on {metrics.pop('images'):,} images of {data}")
     for name, value in metrics.items():
         print(f"  {name.replace('_', ' ')} {value:.4f}")
 
@@ -85,8 +84,7 @@ def fewshot(
     import dataclasses
 
     from keras_vit_scale.data import hold_out, open_source
-    from keras_vit_scale.evaluation import FewShot
-    from keras_vit_scale.evaluation.classifier import load_classifier
+    from keras_vit_scale.evaluation import FewShot, load_classifier
 
     if not 0 < test_fraction < 1:
         raise ValueError(f"`test_fraction` must be in (0, 1). Received: {test_fraction}")

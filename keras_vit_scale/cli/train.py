@@ -57,9 +57,8 @@ def train(
     )
     if results["validation"] is not None:
         tell(f"On {results['validation_images']:,} held-out images:")
-        for name, value in results["validation"].items():
-            if name != "step":
-                tell(f"  {name.replace('_', ' ')} {value:.4f}")
+        for name in ("accuracy", "top_5_accuracy", "loss"):
+            tell(f"  {name.replace('_', ' ')} {results['validation'][name]:.4f}")
     tell(f"Written: {out}/model.keras, results.json, log.csv, config.yaml")
     folder = shlex.quote(str(out))
     tell("Next:")

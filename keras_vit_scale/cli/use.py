@@ -37,26 +37,25 @@ def predict(
         batch_size: Images at a time.
         json: Print JSON.
     """
-    from keras_vit_scale.evaluation.classifier import load_classifier
+    from keras_vit_scale.evaluation import load_classifier
+    from keras_vit_scale.evaluation.classifier import ImageList
     from keras_vit_scale.models.config import check_positive_integers
 
     check_positive_integers(top=top, batch_size=batch_size)
     path = model_file(model)
-    check_files(files)
+    source = ImageList(files)
     classifier = load_classifier(path)
-    rows = []
     with ImageBar("predict") as bar:
-        bar.begin(len(files))
-        for start in range(0, len(files), batch_size):
-            batch = files[start : start + batch_size]
-            for file, chances in zip(batch, classifier.predict(batch), strict=True):
-                likeliest = np.argsort(-chances, kind="stable")[:top]
-                classes = [
-                    {"class": classifier.class_names[i], "probability": float(chances[i])}
-                    for i in likeliest
-                ]
-                rows.append({"file": str(file), "classes": classes})
-            bar.advance(len(batch))
+        bar.begin(len(source))
+        probabilities = classifier.predict(bar.watch(source), batch_size)
+    rows = []
+    for file, chances in zip(files, probabilities, strict=True):
+        likeliest = np.argsort(-chances, kind="stable")[:top]
+        classes = [
+            {"class": classifier.class_names[i], "probability": float(chances[i])}
+            for i in likeliest
+        ]
+        rows.append({"file": str(file), "classes": classes})
     if json:
         print(json_module.dumps(rows, indent=1))
         return
@@ -97,57 +96,31 @@ def embed(
         json: Print JSON.
     """
     from keras_vit_scale.data import open_source
-    from keras_vit_scale.data.sources import IMAGE_SUFFIXES
-    from keras_vit_scale.evaluation.classifier import load_classifier
+    from keras_vit_scale.data.folder import IMAGE_SUFFIXES
+    from keras_vit_scale.evaluation import load_classifier
+    from keras_vit_scale.evaluation.classifier import ImageList
     from keras_vit_scale.models.config import check_positive_integers
 
     check_positive_integers(batch_size=batch_size)
     path = model_file(model)
     write = check_output(out)
-    if len(data) == 1 and Path(data[0]).suffix.lower() not in IMAGE_SUFFIXES:
-        source, files = open_source(data[0]), None
-    else:
-        files = [Path(name) for name in data]
-        check_files(files)
+    labelled = len(data) == 1 and Path(data[0]).suffix.lower() not in IMAGE_SUFFIXES
+    source = open_source(data[0]) if labelled else ImageList(data)
     classifier = load_classifier(path)
-    columns = {}
-    if files is None:
-        with ImageBar("embed") as bar:
-            bar.begin(len(source))
-            columns["features"] = classifier.embed(bar.watch(source), batch_size=batch_size)
-        columns["labels"] = source.labels
-        columns["class_names"] = np.array(source.class_names)
-        files = getattr(source, "files", None)
-    else:
-        parts = []
-        with ImageBar("embed") as bar:
-            bar.begin(len(files))
-            for start in range(0, len(files), batch_size):
-                batch = files[start : start + batch_size]
-                parts.append(classifier.embed(batch, batch_size=batch_size))
-                bar.advance(len(batch))
-        columns["features"] = np.concatenate(parts)
+    with ImageBar("embed") as bar:
+        bar.begin(len(source))
+        columns = {"features": classifier.embed(bar.watch(source), batch_size)}
+    if labelled:
+        columns |= {"labels": source.labels, "class_names": np.array(source.class_names)}
+    files = getattr(source, "files", None) if labelled else data
     if files is not None:
-        columns["files"] = np.array([str(f) for f in files])
+        columns["files"] = np.array([str(file) for file in files])
     write(out, columns)
     count, width = columns["features"].shape
     if json:
         print(json_module.dumps({"file": str(out), "images": count, "features": width}, indent=1))
         return
     print(f"Written: {out}, {count:,} images of {width:,} features")
-
-
-def check_files(files) -> None:
-    """Refuses what are no files, before a model is loaded.
-
-    Raises:
-        ValueError: Naming the first.
-    """
-    if not files:
-        raise ValueError("Give at least one image file. Received: none")
-    for file in files:
-        if not Path(file).is_file():
-            raise ValueError(f"An image file must exist. Received: {str(file)!r}")
 
 
 def check_output(out: Path):

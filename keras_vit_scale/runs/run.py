@@ -24,7 +24,7 @@ import keras
 import numpy as np
 
 from keras_vit_scale.data import Source, hold_out, open_source
-from keras_vit_scale.evaluation.classifier import Classifier, load_classifier, save_classifier
+from keras_vit_scale.evaluation import Classifier, load_classifier, save_classifier
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, AdamW, head_and_body
 from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
