@@ -168,7 +168,7 @@ MISTAKES = {
     "no model at all": (["evaluate", "broken.keras", "digits"], "broken.keras"),
     "other classes": (["evaluate", "RUN", "digits"], "classes"),
     "no file": (["predict", "RUN", "none.png"], "An image file must exist"),
-    "no files": (["predict", "RUN"], "at least one image file"),
+    "no files": (["predict", "RUN"], "at least one image"),
     "no image": (["predict", "RUN", "broken.keras"], "broken.keras"),
     "none on top": (["predict", "RUN", "broken.keras", "--top", "0"], "`top` must be a positive"),
     "no shots": (["fewshot", "RUN", "digits", "--shots", "999"], "as many examples"),

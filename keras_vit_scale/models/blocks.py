@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_vit_scale.models.block import EPSILON, check_gelu
 from keras_vit_scale.models.config import check_heads, check_positive_integers
-from keras_vit_scale.models.dropping import check_rates
+from keras_vit_scale.models.dropping import check_rates, draw_scales
 
 
 class AttentionAndMLP(keras.layers.Layer):
