@@ -122,5 +122,5 @@ def _one_line(box: str) -> str:
             kept.append(text)
         suggesting = suggesting or text.startswith("Perhaps you meant")
     # A rule that a class of settings checks comes with tyro's name of the class's place.
-    told = re.sub(r"^(Value error )?Error parsing \S+: ", "", " ".join(dict.fromkeys(kept)))
+    told = re.sub(r"^(Value error )?Error parsing __tyro\S+: ", "", " ".join(dict.fromkeys(kept)))
     return f"{told} (see {PROGRAM} --help)"

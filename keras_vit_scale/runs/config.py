@@ -50,7 +50,7 @@ class TrainConfig:
     >>> from keras_vit_scale.runs import TrainConfig
     >>> config = TrainConfig("S/16", data="photos/", steps="90 epochs", batch_size=1024)
     >>> config.plan(images=1_281_167).total_steps
-    112602
+    112603
     """
 
     __pydantic_config__ = STRICT

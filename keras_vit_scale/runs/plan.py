@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt, steps
 from keras_vit_scale.schedules.schedule import Schedule
+from keras_vit_scale.training.callbacks.cooldown import cooldown_length
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def make_plan(config, images: int) -> Plan:
         cooldown = round(cooldown * total)
     if config.cool_down_at is not None:
         begin = in_steps("cool_down_at")
-        total = begin + cooldown if isinstance(cooldown, int) else round(begin / (1 - cooldown))
-        cooldown = total - begin
+        cooldown = cooldown_length(begin, cooldown)
+        total = begin + cooldown
     every = {}
     for name in ("evaluate_every", "checkpoint_every", "log_every"):
         every[name] = None if getattr(config, name) is None else in_steps(name, total)
