@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from keras_vit_scale import ViT, cli
+from keras_vit_scale import ViT, ViTConfig, cli
 
-SHAPE = "width=8,depth=1,mlp_dim=11,heads=2,patch_size=4"
+SHAPE = "width=6,depth=1,mlp_dim=7,heads=2,patch_size=4"
 OPTIONS = [
     "--image-size", "8", "--batch-size", "16", "--crop", "shift", "--no-flip", "--resize", "none",
     "--peak", "0.03", "--head-decay", "0.01", "--timescale", "100",
@@ -118,11 +118,11 @@ def test_embed_writes_features_labels_and_files(trained, photos, tmp_path, capsy
     arrays, table, alone = (tmp_path / n for n in ("f.npz", "f.parquet", "alone.npz"))
     first = photos / "dark" / "0.png"
     assert cli.run(["embed", str(trained[0]), str(photos), "--out", str(arrays)]) == 0
-    assert "69 images of 8 features" in capsys.readouterr().out
+    assert "69 images of 6 features" in capsys.readouterr().out
     assert cli.run(["embed", str(trained[0]), str(photos), "--out", str(table)]) == 0
     capsys.readouterr()
     assert cli.run(["embed", str(trained[0]), str(first), "--out", str(alone), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"file": str(alone), "images": 1, "features": 8}
+    assert json.loads(capsys.readouterr().out) == {"file": str(alone), "images": 1, "features": 6}
     labels = [name for name in CLASSES for _ in range(23)]
     with np.load(arrays) as found, np.load(alone) as single:
         features = found["features"]
@@ -177,7 +177,7 @@ MISTAKES = {
 def plain(tmp_path_factory):
     """A model that Keras saved, without preprocessing and class names."""
     path = tmp_path_factory.mktemp("plain") / "plain.keras"
-    ViT("mu/4", 3, image_size=8).save(path)
+    ViT(ViTConfig(6, 1, 7, 2, 4), 3, image_size=8).save(path)
     return path
 
 

@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, randomise
+from conftest import TINY, as_numpy, randomise
 
-from keras_vit_scale import ViT, ViTConfig
+from keras_vit_scale import ViT
 from keras_vit_scale.data import digits
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
@@ -137,7 +136,7 @@ def test_interrupted_in_a_cooldown_that_a_file_began_it_goes_on(tmp_path):
     out, signal_file = tmp_path / "run", tmp_path / "cool"
     config = dataclasses.replace(
         CONFIG, steps=None, cooldown=6, cool_down_file=str(signal_file), checkpoint_every=3,
-        log_every=1, validation=0, evaluate_every=None,
+        log_every=1, validation=0, evaluate_every=None, dropout=0.0,
     )  # fmt: skip
 
     def steer(progress):
@@ -304,14 +303,21 @@ def test_positions_are_resampled_bilinearly(rng):
     np.testing.assert_allclose(found[0], bilinear(grid, 11, 13).reshape(-1, 7), atol=1e-12)
 
 
-def test_a_start_takes_all_but_another_head(rng):
+@pytest.fixture(scope="module")
+def start():
+    """A model to start from, no weight of which is zero."""
+    model = ViT(TINY, 5, image_size=6)
+    randomise(model, np.random.default_rng(3))
+    return model, {w.path: as_numpy(w) for w in model.weights}
+
+
+def test_a_start_takes_all_but_another_head(start):
     """Another image size and other classes: positions resampled, the head new."""
-    trained, larger = ViT(TINY, 5, image_size=6), ViT(TINY, 3, image_size=10)
-    randomise(trained, rng)
-    start_from(larger, trained, keep_head=False)
-    theirs = {w.path: keras.ops.convert_to_numpy(w) for w in trained.weights}
+    model, theirs = start
+    larger = ViT(TINY, 3, image_size=10)
+    start_from(larger, model, keep_head=False)
     for weight in larger.weights:
-        value = keras.ops.convert_to_numpy(weight)
+        value = as_numpy(weight)
         if weight.path.startswith("head/"):
             assert not value.any()
         elif weight.path.startswith("position_embedding/"):
@@ -319,20 +325,23 @@ def test_a_start_takes_all_but_another_head(rng):
             np.testing.assert_allclose(value, expected, rtol=1e-6)
         else:
             np.testing.assert_array_equal(value, theirs[weight.path])
+
+
+def test_a_start_of_the_same_classes_takes_the_head_too(start):
+    model, theirs = start
     same = ViT(TINY, 5, image_size=6)
-    start_from(same, trained, keep_head=True)
+    start_from(same, model, keep_head=True)
     for weight in same.weights:
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), theirs[weight.path])
+        np.testing.assert_array_equal(as_numpy(weight), theirs[weight.path])
 
 
-def test_a_start_of_another_shape_changes_nothing(rng):
-    model = ViT(TINY, 5, image_size=6)
-    before = [keras.ops.convert_to_numpy(w) for w in model.weights]
-    other = ViT(ViTConfig(width=15, depth=1, mlp_dim=17, heads=3, patch_size=2), 5, image_size=6)
-    with pytest.raises(ValueError, match="must have the shape"):
+def test_a_start_of_another_shape_changes_nothing(start):
+    model, before = start
+    other = ViT(TINY, 5, image_size=6, pooling="gap")
+    with pytest.raises(ValueError, match=r"must have the shape.*pooling/probe is missing"):
         start_from(model, other, keep_head=True)
-    for weight, value in zip(model.weights, before, strict=True):
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), value)
+    for weight in model.weights:
+        np.testing.assert_array_equal(as_numpy(weight), before[weight.path])
 
 
 def test_losses_are_the_textbooks(rng):
@@ -340,5 +349,5 @@ def test_losses_are_the_textbooks(rng):
     labels = np.array([0, 6, 3, 3, 1])
     targets = np.eye(7)[labels] * 0.9 + 0.1 / 7
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    found = keras.ops.convert_to_numpy(loss_function("softmax", 0.1)(labels[:, None], logits))
+    found = as_numpy(loss_function("softmax", 0.1)(labels[:, None], logits))
     np.testing.assert_allclose(found, -(targets * np.log(chances)).sum(-1), rtol=1e-5)
