@@ -10,6 +10,7 @@ import venv
 import numpy as np
 import pytest
 
+import keras_vit_scale_command
 from keras_vit_scale import TABLE_2, cli
 
 
@@ -39,7 +40,12 @@ def test_models_as_a_table_and_as_json():
 
 
 HELP = {
-    (): ["models", "study", "law"],
+    (): ["models", "train", "evaluate", "fewshot", "predict", "embed", "study", "law"],
+    ("train",): ["SIZE", "--steps DURATION", "{rsqrt,constant,linear,cosine}", "train S/16 --data"],
+    ("evaluate",): ["MODEL", "DATA", "evaluate run/ test_photos/"],
+    ("fewshot",): ["--shots", "fewshot run/ pets/ --shots 1 5 10"],
+    ("predict",): ["FILES", "--top", "predict run/ cat.jpg"],
+    ("embed",): ["--out", ".parquet"],
     ("models",): ["--image-size", "keras-vit-scale models --image-size 384"],
     ("study", "run"): [
         "--held-out-classes",
@@ -87,7 +93,7 @@ def test_law_fit_predicts_and_draws(table, tmp_path, capsys):
 
 MISTAKES = {
     "unknown verb": (["modles"], "modles"),
-    "no verb": ([], "Missing subcommand Expected one of {models, study, law}"),
+    "no verb": ([], "Missing subcommand Expected one of {models, train, "),
     "misspelt option": (["models", "--imge-size", "4"], "--image-size"),
     "wrong type": (["study", "run", "--durations", "long"], "--durations"),
     "unknown study": (["study", "run", "nothing"], "must be a YAML file or one of ['digits']"),
@@ -168,7 +174,7 @@ def test_backend_is_changed_only_if_unset_and_missing(
         (tmp_path / "keras.json").write_text(json.dumps({"backend": configured}))
     environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
     environment |= {"KERAS_HOME": str(tmp_path)} | ({"KERAS_BACKEND": chosen} if chosen else {})
-    folder = os.path.dirname(cli.__file__) + "/.."
+    folder = os.path.dirname(keras_vit_scale_command.__file__)
     done = subprocess.run(
         [bare_python, "-c", STARTER.format(folder=folder, installed=installed)],
         capture_output=True, text=True, env=environment, check=True,
@@ -184,7 +190,7 @@ def test_backend_is_changed_only_if_unset_and_missing(
 def test_without_any_backend_it_says_what_to_install(bare_python, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
     done = subprocess.run(
-        [bare_python, os.path.dirname(cli.__file__) + "/../keras_vit_scale_command.py", "models"],
+        [bare_python, keras_vit_scale_command.__file__, "models"],
         capture_output=True, text=True, check=False,
         env=environment | {"KERAS_HOME": str(tmp_path)},
     )  # fmt: skip

@@ -11,8 +11,8 @@ PACKAGE = Path(keras_vit_scale.__file__).parent
 
 # Each may import those after it.
 ORDER = [
-    "cli", "scaling", "evaluation", "training", "planning", "optimizers", "schedules", "data",
-    "models",
+    "cli", "scaling", "runs", "evaluation", "training", "planning", "optimizers", "schedules",
+    "data", "models",
 ]  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))

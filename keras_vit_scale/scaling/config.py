@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Annotated
 
 import pydantic
-import yaml
 
 from keras_vit_scale.data import EvalTransform, TrainTransform
 from keras_vit_scale.models import ViTConfig, preset
 from keras_vit_scale.models.config import check_positive_integers
 from keras_vit_scale.optimizers import head_and_body
 from keras_vit_scale.optimizers.decay import check_decay
+from keras_vit_scale.runs.settings import (
+    STRICT,
+    SettingsError,
+    differences,
+    read_settings,
+    settings_text,
+)
 from keras_vit_scale.schedules import ReciprocalSqrt
-
-_STRICT = pydantic.ConfigDict(extra="forbid")
 
 #: One name, or several.
 _Names = Annotated[
@@ -37,7 +41,7 @@ class DataConfig:
     Each data set is a task of its own, with its own law.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     upstream: str = "digits"
     """Training images: "digits", a folder of class folders, or an .npz file."""
@@ -107,7 +111,7 @@ def task_name(data: str) -> str:
 class RecipeConfig:
     """How trunks and cooldowns are trained: Adafactor and the reciprocal square root."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     batch_size: int = 4096
     """Images a step."""
@@ -149,7 +153,7 @@ class RecipeConfig:
 class ProbeConfig:
     """The few-shot probe that judges every result."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     shots: tuple[int, ...] = (5, 10)
     """Examples a class. The law is fitted for each."""
@@ -177,7 +181,7 @@ class ProbeConfig:
 class StudyConfig:
     """A scaling study: every size trained once a seed, cooled down at every duration."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     sizes: tuple[str, ...]
     """Models to compare: presets such as S/16, or names of `shapes`."""
@@ -291,31 +295,14 @@ def load_config(name: str | Path) -> StudyConfig:
                 f"Received: {str(name)!r} ({error})"
             ) from error
     try:
-        return _ADAPTER.validate_python(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise StudyError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
-    except pydantic.ValidationError as error:
-        raise StudyError(f"{name}: {_one_line(error)}") from error
+        return read_settings(StudyConfig, text, name)
+    except SettingsError as error:
+        raise StudyError(str(error)) from error
 
 
 def dump_config(config: StudyConfig) -> str:
     """The YAML text that `load_config` reads as `config`."""
-    plain = _ADAPTER.dump_python(config, mode="json")
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
-
-
-_ADAPTER = pydantic.TypeAdapter(StudyConfig)
-
-
-def _one_line(error: pydantic.ValidationError) -> str:
-    problems = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "unexpected_keyword_argument":
-            message = "no such option"
-        problems.append(f"{where}: {message}" if where else message)
-    return "; ".join(problems)
+    return settings_text(config)
 
 
 def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:
@@ -328,11 +315,7 @@ def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:
     if old.image_size != new.image_size:
         reasons.append(f"image_size was {old.image_size}, now {new.image_size}")
     for part, free in (("data", ()), ("recipe", ("peak", "peaks", "rates_chosen")), ("probe", ())):
-        before, after = getattr(old, part), getattr(new, part)
-        for f in dataclasses.fields(before):
-            a, b = getattr(before, f.name), getattr(after, f.name)
-            if f.name not in free and a != b:
-                reasons.append(f"{part}.{f.name} was {a!r}, now {b!r}")
+        reasons += differences(getattr(old, part), getattr(new, part), free, part)
     for size in sorted(set(old.sizes) & set(new.sizes)):
         for what in ("shape", "peak"):
             a, b = getattr(old, what)(size), getattr(new, what)(size)

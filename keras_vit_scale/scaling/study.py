@@ -16,7 +16,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,15 +45,7 @@ from keras_vit_scale.training.checkpoint import (
 )
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a study is, for whoever shows it."""
-
-    done_steps: int
-    total_steps: int
-    doing: str
+from keras_vit_scale.training.progress import Progress, StepClock
 
 
 def run_study(
@@ -80,7 +71,7 @@ def run_study(
     data = open_data(config)
     claim_folder(config, out)
     runs = [Run(config, size, seed, out, data) for seed in config.seeds for size in config.sizes]
-    clock = _Clock(sum(run.steps_left() for run in runs), on_progress)
+    clock = StepClock(sum(run.steps_left() for run in runs), on_progress)
     for run in runs:
         if run.unfinished():
             run.execute(clock)
@@ -184,7 +175,7 @@ class Run:
         cooldowns = sum(d - self.config.branch_step(d) for d in self.unfinished())
         return cooldowns + sum(stop - start for start, stop in self.trunk_plan())
 
-    def execute(self, clock: "_Clock") -> None:
+    def execute(self, clock: StepClock) -> None:
         """Trains the trunk as far as a missing branch needs it, then each missing branch."""
         missing = self.unfinished()
         keras.utils.set_random_seed(self.seed)
@@ -323,27 +314,3 @@ def trunk_stretches(wanted, saved) -> list[tuple[int, int]]:
         stretches.append((max(s for s in reached if s <= stop), stop))
         reached.add(stop)
     return stretches
-
-
-class _Clock:
-    """Counts steps and reports them, a few times a second."""
-
-    def __init__(self, total, report):
-        self.done, self.total, self.report = 0, total, report
-        self.last = float("-inf")
-
-    def callback(self, doing):
-        self.say(doing)
-        return keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: self._step(doing)
-        )
-
-    def _step(self, doing):
-        self.done += 1
-        if time.monotonic() - self.last > 0.2:
-            self.say(doing)
-
-    def say(self, doing):
-        self.last = time.monotonic()
-        if self.report is not None:
-            self.report(Progress(self.done, self.total, doing))

@@ -19,6 +19,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 FORMAT_VERSION = 1
+# What Keras calls the state of a SeedGenerator.
+SEED = "seed_generator_state"
 ARRAYS, MANIFEST = "arrays.safetensors", "manifest.json"
 
 
@@ -29,14 +31,17 @@ class CheckpointError(Exception):
 def training_state(model: keras.Model) -> dict[str, keras.Variable]:
     """Every variable that training depends on, by a name that other processes share.
 
-    Variables of the model (random seeds included) are named by their path, those of
-    its optimizer by theirs without the optimizer's own name, which Keras may number.
+    Variables of the model are named by their path, but its random seeds, which Keras
+    numbers over all models of a process, by their place among them; those of its
+    optimizer by their path without the optimizer's own name, which Keras may number.
     An optimizer that was not yet built is.
 
     Raises:
         ValueError: If two variables have one name.
     """
-    named = [(f"model/{v.path}", v) for v in model.variables]
+    seeds = [v for v in model.variables if v.name == SEED]
+    named = [(f"model/{v.path}", v) for v in model.variables if v.name != SEED]
+    named += [(f"model/seed/{i}", v) for i, v in enumerate(seeds)]
     if model.optimizer is not None:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)

@@ -1,0 +1,9 @@
+"""The command `keras-vit-scale`: one function a verb, each a few calls of the library.
+
+Exit codes: 0 done; 1 a fault of the program; 2 a mistake in the call, its files or its data,
+told in one line; 130 interrupted.
+"""
+
+from keras_vit_scale.cli.entry import run
+
+__all__ = ["run"]

@@ -1,0 +1,137 @@
+"""`evaluate` and `fewshot`: how good a model is, as it stands and as features."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from keras_vit_scale.cli.progress import ImageBar
+from keras_vit_scale.runs import model_file
+
+_MODEL = Annotated[Positional[Path], arg(metavar="MODEL")]
+_DATA = Annotated[Positional[str], arg(metavar="DATA")]
+
+
+def evaluate(model: _MODEL, data: _DATA, /, batch_size: int = 64, json: bool = False) -> None:
+    """Accuracy, top-5 accuracy and loss of a model on labelled images.
+
+    The images are prepared as the model says; its classes must be theirs.
+
+    For example:
+
+      keras-vit-scale evaluate run/ test_photos/
+      keras-vit-scale evaluate run/model.keras test.npz --json
+
+    Args:
+        model: A run's folder, or a model.keras that a run wrote.
+        data: Images: digits, a folder of class folders, or an .npz file.
+        batch_size: Images at a time.
+        json: Print JSON.
+    """
+    from keras_vit_scale.data import open_source
+    from keras_vit_scale.evaluation import load_classifier
+
+    path, source = model_file(model), open_source(data)
+    classifier = load_classifier(path)
+    with ImageBar("evaluate") as bar:
+        bar.begin(len(source))
+        metrics = classifier.evaluate(bar.watch(source), batch_size=batch_size)
+    if json:
+        print(json_module.dumps({"model": str(path), "data": data, **metrics}, indent=1))
+        return
+    print(f"{path} on {metrics.pop('images'):,} images of {data}")
+    for name, value in metrics.items():
+        print(f"  {name.replace('_', ' ')} {value:.4f}")
+
+
+def fewshot(
+    model: _MODEL,
+    data: _DATA,
+    /,
+    test: str = "",
+    test_fraction: float = 0.5,
+    shots: tuple[int, ...] = (1, 5, 10, 25),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    l2: float = 1024.0,
+    resize: str = "",
+    batch_size: int = 64,
+    json: bool = False,
+) -> None:
+    """Few-shot linear accuracy of a model's features, on images of any classes.
+
+    A ridge regression on the features of the few examples, in closed form; as in the paper.
+
+    For example:
+
+      keras-vit-scale fewshot run/ pets/ --shots 1 5 10
+      keras-vit-scale fewshot run/ pets/train --test pets/test --seeds 0 1 2 3 4 --json
+
+    Args:
+        model: A run's folder, or a model.keras that a run wrote.
+        data: Images to take the examples from: digits, a folder of class folders, or an .npz file.
+        test: Images to classify; without it a part of DATA.
+        test_fraction: That part of DATA, between 0 and 1.
+        shots: Examples a class.
+        seeds: Choices of the examples.
+        l2: Penalty of the ridge.
+        resize: Preprocessing: short, squash (the paper's probe) or none; by default the model's.
+        batch_size: Images at a time.
+        json: Print JSON.
+    """
+    import dataclasses
+
+    from keras_vit_scale.data import hold_out, open_source
+    from keras_vit_scale.evaluation import FewShot, load_classifier
+
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"`test_fraction` must be in (0, 1). Received: {test_fraction}")
+    path, source = model_file(model), open_source(data)
+    if test:
+        examples, tested = source, open_source(test)
+    else:
+        examples, tested = hold_out(source, round(test_fraction * len(source)))
+    classifier = load_classifier(path)
+    transform = classifier.transform
+    if resize:
+        transform = dataclasses.replace(transform, resize=resize)
+    with ImageBar("features") as bar:
+        probe = FewShot(
+            bar.watch(examples),
+            bar.watch(tested),
+            transform,
+            shots=shots,
+            seeds=seeds,
+            l2=l2,
+            batch_size=batch_size,
+        )
+        bar.begin(len(probe.train) + len(probe.test))
+        results = probe(classifier.model)
+    rows = []
+    for count in shots:
+        accuracies = [r.accuracy for r in results if r.shots == count]
+        rows.append(
+            {
+                "shots": count,
+                "mean": sum(accuracies) / len(accuracies),
+                "least": min(accuracies),
+                "most": max(accuracies),
+                "accuracies": accuracies,
+            }
+        )
+    if json:
+        found = {"model": str(path), "data": data, "test_images": len(tested), "seeds": list(seeds)}
+        print(json_module.dumps({**found, "results": rows}, indent=1))
+        return
+    table = Table(
+        title=f"Few-shot accuracy on {len(tested):,} images, {len(seeds)} choices of examples",
+        title_justify="left",
+    )
+    for title in ("shots", "mean", "least", "most"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        accuracies = (f"{row[name]:.4f}" for name in ("mean", "least", "most"))
+        table.add_row(str(row["shots"]), *accuracies)
+    Console().print(table)

@@ -1,0 +1,60 @@
+"""`models`: the named sizes."""
+
+import dataclasses
+import json as json_module
+
+from rich.console import Console
+from rich.table import Table
+
+from keras_vit_scale.models import SIZES, TABLE_2, preset
+from keras_vit_scale.planning import forward_flops, parameters
+
+
+def models(
+    image_size: int = 224,
+    json: bool = False,
+) -> None:
+    """List the named sizes: shape, parameters and FLOPs.
+
+    The first eleven are Table 2 of the paper; parameters and FLOPs are those of the trunk,
+    without pooling and classifier, FLOPs those of one image forward.
+
+    For example:
+
+      keras-vit-scale models
+      keras-vit-scale models --image-size 384 --json
+
+    Args:
+        image_size: Side of the images in pixels.
+        json: Print JSON instead of a table.
+    """
+    names = [
+        *TABLE_2,
+        *(f"{s}/14" for s in SIZES if not any(n.startswith(f"{s}/") for n in TABLE_2)),
+    ]
+    rows = []
+    for name in names:
+        shape = preset(name)
+        rows.append(
+            {
+                "name": name,
+                **dataclasses.asdict(shape),
+                "parameters": parameters(shape, image_size),
+                "forward_flops": forward_flops(shape, image_size),
+            }
+        )
+    if json:
+        print(json_module.dumps(rows, indent=1))
+        return
+    table = Table(title=f"Vision Transformers at {image_size} pixels", title_justify="left")
+    for title in ("name", "width", "depth", "MLP", "heads", "patch", "M parameters", "GFLOPs"):
+        table.add_column(title, justify="left" if title == "name" else "right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            *(str(row[k]) for k in ("width", "depth", "mlp_dim", "heads", "patch_size")),
+            f"{row['parameters'] / 1e6:,.4g}",
+            f"{row['forward_flops'] / 1e9:,.4g}",
+        )
+    Console().print(table)
+    print("Build one with keras_vit_scale.ViT(name), or keras_vit_scale.ViT_B16() and its like.")

@@ -1,0 +1,116 @@
+"""What long work shows in a terminal or a log, and how an interrupt stops it."""
+
+import signal
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_vit_scale.data import Source
+
+PROGRAM = "keras-vit-scale"
+
+
+class StepBar:
+    """Shows how training goes: a bar in a terminal, a line for each stretch in a log.
+
+    An interrupt stops the work where progress is next told, between two steps: raised at
+    any moment, it could strike a backend's C++ code, which aborts, or a callback of the
+    garbage collector, which swallows it. A second interrupt acts at once.
+    """
+
+    def __init__(self):
+        self.console = Console(stderr=True)
+        self.bar = _bar("steps", self.console)
+        self.task = self.bar.add_task("", total=None)
+        self.doing = None
+        self.interrupted = False
+
+    def _interrupt(self, *_) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, self.earlier_handler)
+        print(f"{PROGRAM}: stopping after this step", file=sys.stderr)
+
+    def update(self, progress) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt("what was finished is kept, the same command goes on")
+        if self.console.is_terminal:
+            # Started with the first step, so that a mistake is told on a line of its own.
+            self.bar.start()
+            self.bar.update(
+                self.task,
+                description=progress.doing,
+                completed=progress.done_steps,
+                total=progress.total_steps,
+            )
+        elif progress.doing != self.doing:
+            self.doing = progress.doing
+            total = "" if progress.total_steps is None else f"/{progress.total_steps}"
+            self.console.print(
+                f"{progress.done_steps}{total} steps: {progress.doing}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def __enter__(self):
+        self.earlier_handler = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_):
+        signal.signal(signal.SIGINT, self.earlier_handler)
+        self.bar.stop()
+
+
+class ImageBar:
+    """Shows in a terminal how many images are done, each when it is read."""
+
+    def __init__(self, doing: str):
+        self.console = Console(stderr=True)
+        self.bar = _bar("images", self.console)
+        self.task = self.bar.add_task(doing, total=None)
+
+    def begin(self, total: int) -> None:
+        """Shows the bar, of so many images."""
+        self.bar.update(self.task, total=total)
+        if self.console.is_terminal:
+            self.bar.start()
+
+    def advance(self, images: int = 1) -> None:
+        """Counts images."""
+        self.bar.advance(self.task, images)
+
+    def watch(self, source: Source) -> Source:
+        """The source, each of whose images is counted when it is read."""
+        return _Watched(source, self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
+
+
+class _Watched:
+    """A source that tells a bar of each reading."""
+
+    def __init__(self, source, bar):
+        self.source, self.bar = source, bar
+        self.labels, self.class_names = source.labels, source.class_names
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        self.bar.advance()
+        return self.source[index]
+
+
+def _bar(unit, console):
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -1,0 +1,164 @@
+"""`study run` and `study report`: scaling studies."""
+
+import dataclasses
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from keras_vit_scale.cli.progress import StepBar
+
+#: Options that replace a value of the study's file only where they are given.
+_CONFIGS = arg(help_behavior_hint="(default: CONFIG's)")
+
+
+def study_run(
+    config: Annotated[Positional[str], arg(metavar="CONFIG")] = "digits",
+    /,
+    out: Path = Path("study"),
+    sizes: Annotated[tuple[str, ...], _CONFIGS] = (),
+    durations: Annotated[tuple[int, ...], _CONFIGS] = (),
+    seeds: Annotated[tuple[int, ...], _CONFIGS] = (),
+    upstream: Annotated[str, _CONFIGS] = "",
+    downstream: Annotated[tuple[str, ...], _CONFIGS] = (),
+    held_out: Annotated[int | None, _CONFIGS] = None,
+    held_out_classes: Annotated[tuple[str, ...], _CONFIGS] = (),
+    image_size: Annotated[int | None, _CONFIGS] = None,
+    batch_size: Annotated[int | None, _CONFIGS] = None,
+    peak: Annotated[float | None, _CONFIGS] = None,
+    peaks: Annotated[dict[str, float], _CONFIGS] = {},  # noqa: B006  (never written)
+    json: bool = False,
+) -> None:
+    """Train, cool down and probe every size of a study; then fit its law and report.
+
+    CONFIG is a YAML file or a built-in study; options replace what it says, and study.yaml in
+    the folder records the outcome. Interrupted, the same command goes on where it stopped;
+    with more sizes, durations or seeds it runs what is missing.
+
+    For example:
+
+      keras-vit-scale study run
+      keras-vit-scale study run digits --out my_study --durations 100 400 1600
+      keras-vit-scale study run digits --seeds 0 1 --held-out-classes 7 8 9
+      keras-vit-scale study run my_study.yaml --upstream photos/ --held-out 2000
+
+    Args:
+        config: A YAML file, or the name of a built-in study: digits.
+        out: Folder of the study, made if need be.
+        sizes: Models to compare: presets such as S/16, or shapes that CONFIG names.
+        durations: Steps at which cooldowns end.
+        seeds: One trunk a size for each.
+        upstream: Training images: digits, a folder of class folders, or an .npz file.
+        downstream: Probe images: other data sets, in place of CONFIG's choice.
+        held_out: Probe images: how many random ones of upstream, in place of CONFIG's choice.
+        held_out_classes: Probe images: those of these classes of upstream.
+        image_size: Side of the images in pixels.
+        batch_size: Images a step.
+        peak: Peak learning rate of all sizes; drops the rates of single sizes in CONFIG.
+        peaks: Peak rates of single sizes: S/16 0.001 B/16 0.0008.
+        json: Print the findings as JSON; nothing else goes to standard output.
+    """
+    from keras_vit_scale.scaling.config import load_config
+    from keras_vit_scale.scaling.study import run_study
+
+    study = _override(
+        load_config(config),
+        {"sizes": sizes, "durations": durations, "seeds": seeds, "image_size": image_size},
+        {"upstream": upstream},
+        {"downstream": downstream, "held_out": held_out, "held_out_classes": held_out_classes},
+        {"batch_size": batch_size, "peak": peak, "peaks": peaks},
+    )
+    with StepBar() as bar:
+        run_study(study, out, bar.update)
+    _report(out, json)
+
+
+def _override(study, study_values, data_values, probe_images, recipe_values):
+    """A study with what the command line gave, by part, in place of its own values."""
+
+    def given(values):
+        # A zero was given, and is for the study to judge.
+        return {n: v for n, v in values.items() if v is not None and v not in ("", (), {})}
+
+    data, recipe = given(data_values), given(recipe_values)
+    if given(probe_images):
+        # One choice of probe images replaces another.
+        data |= {"downstream": (), "held_out": 0, "held_out_classes": ()}
+        data |= given(probe_images)
+    if "peak" in recipe:
+        recipe = {"peaks": {}, **recipe}
+    return dataclasses.replace(
+        study,
+        **given(study_values),
+        data=dataclasses.replace(study.data, **data),
+        recipe=dataclasses.replace(study.recipe, **recipe),
+    )
+
+
+def study_report(out: Positional[Path], /, json: bool = False) -> None:
+    """Write results.csv, law.json, frontier.png and report.html of a study's finished runs.
+
+    It may still be running elsewhere.
+
+    For example:
+
+      keras-vit-scale study report my_study
+      keras-vit-scale study report my_study --json
+
+    Args:
+        out: Folder of the study.
+        json: Print the findings as JSON.
+    """
+    _report(out, json)
+
+
+def _report(out: Path, json: bool) -> None:
+    from keras_vit_scale.scaling.report import laws_as_json, most_shots, write_report
+
+    findings = write_report(out)
+    if json:
+        print(json_module.dumps({"folder": str(out), **laws_as_json(findings)}, indent=1))
+        return
+    console = Console()
+    for shown in most_shots(findings):
+        _show(shown, console)
+    console.print(
+        f"Written: {out}/report.html, frontier.png, law.json, results.csv",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _show(findings, console: Console) -> None:
+    """Prints a table of errors, what was found, and what to try next."""
+    from keras_vit_scale.scaling.findings import advise, describe
+
+    points = findings.points.pivot(index="size", columns="steps", values="error")
+    points = points.loc[list(dict.fromkeys(findings.points["size"]))]
+    edge = findings.points.iloc[findings.frontier][["size", "steps"]]
+    edge = set(edge.itertuples(index=False))
+    # Not the table's own title, which would be broken to the table's width.
+    console.print(f"{findings.measure} by size and steps (bold: on the frontier)", style="italic")
+    table = Table()
+    table.add_column("size")
+    for steps in points.columns:
+        table.add_column(f"{steps:,}", justify="right")
+    for size, row in points.iterrows():
+        cells = [
+            ""
+            if error != error
+            else f"[bold]{error:.3f}[/]"
+            if (size, steps) in edge
+            else f"{error:.3f}"
+            for steps, error in row.items()
+        ]
+        table.add_row(size, *cells)
+    console.print(table)
+    for title, lines in (("Found", describe(findings)), ("Try next", advise(findings))):
+        console.print(f"[bold]{title}[/]")
+        for line in lines:
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,67 @@
+"""`train`: one run in one folder."""
+
+import json as json_module
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes
+
+from keras_vit_scale.cli.progress import PROGRAM, StepBar
+from keras_vit_scale.runs import TrainConfig
+from keras_vit_scale.runs import train as train_run
+
+
+def train(
+    config: Annotated[TrainConfig, OmitArgPrefixes],
+    out: Path = Path("run"),
+    json: bool = False,
+) -> None:
+    """Train a model on your images.
+
+    The folder holds everything of the run: config, log, checkpoints, results and the model,
+    which carries its preprocessing and class names. Interrupted, the same command goes on
+    where it stopped and ends the same.
+
+    Durations are steps, or "500 steps", "1e6 images", "90 epochs", "10%" of the run.
+
+    For example:
+
+      keras-vit-scale train S/16 --data photos/ --steps "30 epochs" --out run
+      keras-vit-scale train S/16 --data photos/ --validation 0.01 --steps 20000 --cooldown 5000
+      keras-vit-scale train B/16 --data photos/ --init run --image-size 384 --steps 2000 --out more
+      keras-vit-scale train L/16 --data photos/ --deadline 2027-01-31T18:00+00:00 --out trunk
+      keras-vit-scale train width=32,depth=3,mlp_dim=128,heads=2,patch_size=2 --data digits
+        --image-size 8 --crop shift --no-flip --resize none --batch-size 64 --steps 800
+        --peak 0.004 --head-decay 0.3 --validation 597 --out digits-run
+
+    Args:
+        config: What to train, on what, for how long and how.
+        out: Folder of the run, made if need be.
+        json: Print the results as JSON; nothing else goes to standard output.
+    """
+    with StepBar() as bar:
+        results = train_run(config, out, bar.update)
+    if json:
+        print(json_module.dumps({"folder": str(out), **results}, indent=1))
+        return
+    console = Console()
+
+    def tell(line):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    tell(
+        f"{results['size']}: {results['steps']:,} steps, {results['images_seen']:,} images seen, "
+        f"{results['flops']:.3g} FLOPs"
+    )
+    if results["validation"] is not None:
+        tell(f"On {results['validation_images']:,} held-out images:")
+        for name in ("accuracy", "top_5_accuracy", "loss"):
+            tell(f"  {name.replace('_', ' ')} {results['validation'][name]:.4f}")
+    tell(f"Written: {out}/model.keras, results.json, log.csv, config.yaml")
+    folder = shlex.quote(str(out))
+    tell("Next:")
+    tell(f"  {PROGRAM} evaluate {folder} TEST_IMAGES")
+    tell(f"  {PROGRAM} predict {folder} PHOTO.jpg")
+    tell(f"  {PROGRAM} fewshot {folder} OTHER_IMAGES")

@@ -1,0 +1,295 @@
+"""What one training run is: model, data, recipe and durations, as a dataclass or YAML."""
+
+import dataclasses
+import datetime
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from keras_vit_scale.data import EvalTransform, TrainTransform
+from keras_vit_scale.models import ViTConfig, preset
+from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.optimizers import head_and_body
+from keras_vit_scale.optimizers.decay import check_decay
+from keras_vit_scale.runs.plan import Plan, make_plan, make_schedule
+from keras_vit_scale.runs.settings import STRICT, read_settings
+from keras_vit_scale.schedules.durations import is_whole, parse
+from keras_vit_scale.schedules.schedule import check_positive
+
+# The command line is parsed from the class below; these say how a value is shown there.
+Duration = Annotated[int | str, arg(metavar="DURATION")]
+MaybeDuration = Annotated[int | str | None, arg(metavar="DURATION")]
+
+#: Settings that no weight of a step already done depends on: a run may go on with others.
+FREE = (
+    "cool_down_at",
+    "deadline",
+    "cool_down_file",
+    "evaluate_every",
+    "checkpoint_every",
+    "log_every",
+)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run, of which the command's options are the fields.
+
+    A duration is a number of steps, or a text: "500 steps", "1e6 images", "90 epochs" or
+    "10%" of the steps. A run ends at `steps`; or, if a cooldown is begun by `cool_down_at`,
+    `deadline` or `cool_down_file`, at the end of that cooldown.
+
+    Raises:
+        ValueError: If a value breaks a rule or contradicts another.
+
+    Example:
+
+    >>> from keras_vit_scale.runs import TrainConfig
+    >>> config = TrainConfig("S/16", data="photos/", steps="90 epochs", batch_size=1024)
+    >>> config.plan(images=1_281_167).total_steps
+    112603
+    """
+
+    __pydantic_config__ = STRICT
+
+    size: Annotated[Positional[str], arg(metavar="SIZE")]
+    """A preset such as S/16, or width=32,depth=3,mlp_dim=128,heads=2,patch_size=4."""
+    data: str
+    """Training images: digits, a folder of class folders, or an .npz file."""
+    steps: MaybeDuration = None
+    """How long to train: 20000, "1e6 images", "90 epochs"."""
+    validation: Annotated[int | float, arg(metavar="IMAGES|PART")] = 0
+    """Images held out and evaluated: how many, or which part of the data (0.01)."""
+    evaluate_every: MaybeDuration = None
+    """Steps between evaluations, as any duration; at the end alone by default."""
+    image_size: int = 224
+    """Side of the images in pixels."""
+    batch_size: int = 256
+    """Images a step. The paper's is 4096."""
+    seed: int = 0
+    """Decides weights, held-out images, order and augmentation."""
+
+    crop: Literal["inception", "shift", "none"] = "inception"
+    """Training crop: the paper's, or squashed and moved by a pixel or so, or only squashed."""
+    max_shift: int = 1
+    """Pixels that the crop "shift" moves an image at most."""
+    flip: bool = True
+    """Mirror half of the training images."""
+    resize: Literal["short", "squash", "none"] = "short"
+    """Evaluation: short side or both sides to 8/7 of the size and its centre, or squashed."""
+
+    pooling: Literal["map", "gap", "token"] = "map"
+    """How the tokens become one vector."""
+    dropout: float = 0.0
+    """Part of the activations dropped in training."""
+    stochastic_depth: float = 0.0
+    """Chance of the last block to be skipped; it rises from 0 at the first."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What layers compute in."""
+    remat: Annotated[str | None, arg(metavar="{full,dots}")] = None
+    """Recompute in the backward pass instead of keeping: full or dots."""
+    init: Annotated[str | None, arg(metavar="MODEL")] = None
+    """Start from a model's weights: a run's folder or a .keras file. Other classes get a
+    new head."""
+
+    loss: Literal["sigmoid", "softmax"] = "sigmoid"
+    """Cross-entropy: of every class apart and summed (the paper's), or of their softmax."""
+    label_smoothing: float = 0.0
+    """How far targets are moved towards indifference."""
+    optimizer: Literal["adafactor", "adamw"] = "adafactor"
+    """The paper's Adafactor, or AdamW with a bfloat16 first moment."""
+    peak: float = 8e-4
+    """Learning rate at the end of the warm-up: of the published g/14, at batch 16384."""
+    schedule: Literal["rsqrt", "constant", "linear", "cosine"] = "rsqrt"
+    """Decay after the warm-up."""
+    warmup: MaybeDuration = None
+    """Duration of the warm-up: by default a tenth of the run, at most the paper's 10000 steps."""
+    timescale: float = 10_000.0
+    """Steps after the warm-up until rsqrt has fallen to 0.71 of the peak."""
+    cooldown: Annotated[int | float | str | None, arg(metavar="DURATION|PART")] = None
+    """Length of the cooldown, a duration or a part (0.2) of the run: by default 0.2, and
+    none for linear and cosine, which end at zero themselves."""
+    head_decay: float = 3.0
+    """Decoupled weight decay of the classifier's kernel."""
+    body_decay: float = 0.03
+    """Decoupled weight decay of every other kernel."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradients."""
+
+    cool_down_at: MaybeDuration = None
+    """Begin the cooldown at this step, as any duration; instead of steps."""
+    deadline: Annotated[str | None, arg(metavar="TIME")] = None
+    """Begin the cooldown so that it ends by this time: 2027-01-31T18:00+00:00."""
+    cool_down_file: Annotated[str | None, arg(metavar="FILE")] = None
+    """Begin the cooldown when this file appears."""
+    checkpoint_every: Duration = 1000
+    """Steps between checkpoints, as any duration."""
+    log_every: Duration = 50
+    """Steps between rows of log.csv, as any duration."""
+
+    def __post_init__(self):
+        for name, hint in typing.get_type_hints(type(self)).items():
+            options = typing.get_args(hint)
+            if typing.get_origin(hint) is Literal and getattr(self, name) not in options:
+                raise ValueError(
+                    f"`{name}` must be one of {options}. Received: {name}={getattr(self, name)!r}"
+                )
+        check_positive_integers(image_size=self.image_size, batch_size=self.batch_size)
+        check_positive(peak=self.peak, timescale=self.timescale, clip_norm=self.clip_norm)
+        for name in ("dropout", "stochastic_depth", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` must be in [0, 1). Received: {name}={getattr(self, name)}"
+                )
+        if not is_whole(self.seed) or self.seed < 0:
+            raise ValueError(f"`seed` must be a whole number from 0. Received: seed={self.seed!r}")
+        check_decay(head_and_body(self.head_decay, self.body_decay))
+        self._check_validation()
+        self._check_ends()
+        patch = self.shape().patch_size
+        if self.image_size % patch:
+            raise ValueError(
+                "`image_size` must be a multiple of the patch size. "
+                f"Received: image_size={self.image_size}, patch_size={patch}"
+            )
+        self.train_transform()
+
+    def _check_validation(self):
+        held_out = self.validation
+        whole = is_whole(held_out) or held_out == 0
+        if not (held_out >= 0 if whole else 0 < held_out < 1):
+            raise ValueError(
+                "`validation` must be a number of images, or a part of the data between 0 and 1. "
+                f"Received: validation={held_out}"
+            )
+        if self.evaluate_every is not None and not self.validation:
+            raise ValueError(
+                "Evaluation needs held-out images: give `validation` too. "
+                f"Received: evaluate_every={self.evaluate_every!r}, validation=0"
+            )
+
+    def _check_ends(self):
+        if self.steps is None and not self.begins_cooldown():
+            raise ValueError(
+                "A run needs an end: give `steps`; or `cool_down_at`, `deadline` or "
+                "`cool_down_file`, which begin its cooldown. Received: none of them"
+            )
+        if self.steps is not None and self.cool_down_at is not None:
+            raise ValueError(
+                "Give `steps`, where the cooldown ends, or `cool_down_at`, where it begins. "
+                f"Received: steps={self.steps!r}, cool_down_at={self.cool_down_at!r}"
+            )
+        if self.steps is None and self.schedule in ("linear", "cosine"):
+            raise ValueError(
+                f"The schedule {self.schedule!r} decays over the whole run, so `steps` must be "
+                "given. Received: steps=None"
+            )
+        cooldown = self.cooldown_length()
+        if self.begins_cooldown() and not cooldown:
+            raise ValueError(
+                "`cool_down_at`, `deadline` and `cool_down_file` begin a cooldown, so `cooldown` "
+                f"must be positive. Received: cooldown={self.cooldown!r} with the schedule "
+                f"{self.schedule!r}"
+            )
+        if self.deadline is not None:
+            self.deadline_time()
+
+    def begins_cooldown(self) -> bool:
+        """Whether something else than `steps` can begin the cooldown."""
+        return any(
+            value is not None for value in (self.cool_down_at, self.deadline, self.cool_down_file)
+        )
+
+    def cooldown_length(self) -> int | float | str:
+        """The cooldown with its default in place: a part as a float, else a duration.
+
+        Raises:
+            ValueError: If a part is not in [0, 1).
+        """
+        length = self.cooldown
+        if length is None:
+            return 0.2 if self.schedule in ("rsqrt", "constant") else 0
+        if isinstance(length, str) and "%" in length:
+            length = float(parse(length)[0] / 100)
+        if isinstance(length, float) and not 0 <= length < 1:
+            raise ValueError(
+                "`cooldown` must be a duration, or a part of the run in [0, 1). "
+                f"Received: cooldown={self.cooldown!r}"
+            )
+        return length
+
+    def deadline_time(self) -> datetime.datetime:
+        """The deadline as a time.
+
+        Raises:
+            ValueError: If it is no ISO 8601 time with a time zone.
+        """
+        try:
+            time = datetime.datetime.fromisoformat(self.deadline)
+        except ValueError:
+            time = None
+        if time is None or time.tzinfo is None:
+            raise ValueError(
+                "`deadline` must be a time with its zone, such as 2027-01-31T18:00+00:00. "
+                f"Received: deadline={self.deadline!r}"
+            )
+        return time
+
+    def shape(self) -> ViTConfig:
+        """The model's shape, of a preset's name or of five numbers by name.
+
+        Raises:
+            ValueError: If `size` is neither.
+        """
+        if "=" not in self.size:
+            return preset(self.size)
+        fields = [f.name for f in dataclasses.fields(ViTConfig)]
+        pairs = [part.partition("=") for part in self.size.split(",")]
+        given = {name.strip(): value.strip() for name, _, value in pairs}
+        if (
+            set(given) != set(fields)
+            or len(pairs) != len(fields)
+            or not all(value.isascii() and value.isdigit() for value in given.values())
+        ):
+            raise ValueError(
+                f"A shape must give {', '.join(fields)}, each once, as whole numbers: "
+                f"width=32,depth=3,mlp_dim=128,heads=2,patch_size=4. Received: {self.size!r}"
+            )
+        return ViTConfig(**{name: int(value) for name, value in given.items()})
+
+    def train_transform(self) -> TrainTransform:
+        """Preprocessing of the training images."""
+        return TrainTransform(self.image_size, self.crop, self.flip, self.max_shift)
+
+    def eval_transform(self) -> EvalTransform:
+        """Preprocessing for evaluation, which the model keeps."""
+        return EvalTransform(self.image_size, self.resize)
+
+    def plan(self, images: int) -> Plan:
+        """This run's durations in steps, for so many training images.
+
+        Raises:
+            ValueError: If a duration cannot be read or the durations contradict each other.
+        """
+        plan = make_plan(self, images)
+        make_schedule(self, plan)
+        return plan
+
+
+def load_run_config(out: str | Path) -> TrainConfig:
+    """The config of a run's folder.
+
+    Raises:
+        ValueError: If the folder holds no run, or its config.yaml breaks a rule.
+    """
+    path = Path(out) / "config.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"A run's folder must hold a config.yaml. Received: {out} ({error})"
+        ) from error
+    return read_settings(TrainConfig, text, path)

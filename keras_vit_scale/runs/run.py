@@ -1,0 +1,395 @@
+"""One training run in one directory, which goes on where it was stopped and ends the same.
+
+    out/
+      config.yaml                    what the run is
+      log.csv                        loss, rate and speed as it went
+      evaluations.json               metrics on the held-out images, by step
+      cooldown.json                  where an event began the cooldown, and where that ends
+      checkpoints/step-00000700/     the last one
+      model.keras                    the model, with its preprocessing and class names
+      results.json                   what came out; written last: the run is done
+
+Every file is written whole or not at all.
+
+Runs stand above `evaluation`, whose classifier is what they end with, and below `scaling`.
+"""
+
+import datetime
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_vit_scale.data import Source, hold_out, open_source
+from keras_vit_scale.evaluation import Classifier, load_classifier, save_classifier
+from keras_vit_scale.models import ViT
+from keras_vit_scale.optimizers import Adafactor, AdamW, head_and_body
+from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
+from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
+from keras_vit_scale.runs.plan import Plan, make_schedule
+from keras_vit_scale.runs.settings import differences, settings_text
+from keras_vit_scale.runs.weights import model_file, start_from
+from keras_vit_scale.training.callbacks import Cooldown, CSVLog, LearningRate, Throughput
+from keras_vit_scale.training.checkpoint import (
+    CheckpointError,
+    is_complete,
+    restore_checkpoint,
+    save_checkpoint,
+    write_text,
+)
+from keras_vit_scale.training.loop import DivergedError, train_steps
+from keras_vit_scale.training.losses import SigmoidCrossEntropy
+from keras_vit_scale.training.progress import Progress, StepClock
+
+
+class RunError(Exception):
+    """A run that cannot be done as it is described or with the folder it has."""
+
+
+def train(
+    config: TrainConfig, out: str | Path, on_progress: Callable[[Progress], None] | None = None
+) -> dict:
+    """Trains a model in the folder `out`, from wherever the folder's run stands.
+
+    Everything that can be checked is checked before the first step and before anything
+    is written.
+
+    Args:
+        config: The run.
+        out: Its folder, made if need be. If it holds the same run, that goes on from
+            its last checkpoint; the settings in `FREE` may differ.
+        on_progress: Called with a `Progress` several times a second. If it raises
+            KeyboardInterrupt, the run makes a checkpoint after the present step and
+            raises it again.
+
+    Returns:
+        What results.json holds: costs, the last loss, and the metrics on the held-out
+        images under "validation".
+
+    Raises:
+        RunError: If the folder holds another run, its checkpoint is damaged, or
+            training diverges.
+        ValueError: If the data, the durations or the weights to start from do not
+            serve the run.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_vit_scale.runs import TrainConfig, train
+    >>> config = TrainConfig(
+    ...     "mu/4", "digits", steps=2, image_size=8, batch_size=16, crop="shift", flip=False
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     results = train(config, folder)
+    >>> results["images_seen"]
+    32
+    """
+    out = Path(out)
+    check_folder(config, out)
+    source, held_out = open_data(config)
+    plan = config.plan(len(source))
+    if (out / "results.json").is_file():
+        return json.loads((out / "results.json").read_text(encoding="utf-8"))
+    event = None if (out / "cooldown.json").is_file() else make_event(config, plan)
+    keras.utils.set_random_seed(config.seed)
+    model = build_model(config, source.class_names)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "config.yaml", settings_text(config))
+    return Run(config, plan, out, model, source, held_out, event).execute(on_progress)
+
+
+def check_folder(config: TrainConfig, out: Path) -> None:
+    """Refuses a folder that holds another run, saying which settings differ.
+
+    Raises:
+        RunError: If it does.
+    """
+    if not (out / "config.yaml").exists():
+        return
+    reasons = differences(load_run_config(out), config, free=FREE)
+    if reasons:
+        raise RunError(
+            f"{out} holds a run with other settings: {'; '.join(reasons)}. "
+            "Take another folder, or the settings of that run."
+        )
+
+
+def open_data(config: TrainConfig) -> tuple[Source, Source | None]:
+    """The images to train on, and the held-out ones if there are any.
+
+    Raises:
+        ValueError: If the data cannot be read, or nothing would be left of a part.
+    """
+    source = open_source(config.data)
+    if not config.validation:
+        return source, None
+    return hold_out(source, config.validation, config.seed)
+
+
+def build_model(config: TrainConfig, class_names) -> keras.Model:
+    """The model at step 0: with random weights, or those of `config.init`.
+
+    Raises:
+        ValueError: If the weights to start from do not fit.
+    """
+    model = ViT(
+        config.shape(),
+        len(class_names),
+        image_size=config.image_size,
+        pooling=config.pooling,
+        head_bias=head_bias(config.loss, len(class_names)),
+        dropout=config.dropout,
+        stochastic_depth=config.stochastic_depth,
+        remat=config.remat,
+        dtype=config.precision,
+        name="vit",
+    )
+    if config.init is not None:
+        other = load_classifier(model_file(config.init))
+        start_from(model, other.model, keep_head=other.class_names == tuple(class_names))
+    return model
+
+
+def make_event(config: TrainConfig, plan: Plan) -> Cooldown | None:
+    """The callback that begins the cooldown when an event says so; `None` if none may.
+
+    Raises:
+        ValueError: If the deadline is past.
+    """
+    if not plan.by_event:
+        return None
+    deadline = None if config.deadline is None else config.deadline_time()
+    if deadline is not None and deadline <= datetime.datetime.now(datetime.UTC):
+        raise ValueError(
+            "`deadline` must lie in the future: give a later one, or none. "
+            f"Received: deadline={config.deadline!r}"
+        )
+    return Cooldown(
+        plan.cooldown,
+        at_step=plan.planned_cooldown(),
+        deadline=deadline,
+        when_file=config.cool_down_file,
+    )
+
+
+def head_bias(loss: str, classes: int) -> float:
+    """The head's bias at first: for the sigmoid loss the log-odds of one class among all.
+
+    The paper's -10 is about that of its 29,593 classes.
+
+    Example:
+
+    >>> from keras_vit_scale.runs.run import head_bias
+    >>> round(head_bias("sigmoid", 29_593), 2), head_bias("softmax", 10)
+    (-10.3, 0.0)
+    """
+    return -float(np.log(classes - 1)) if loss == "sigmoid" and classes > 1 else 0.0
+
+
+class Run:
+    """A run on its way, in its folder."""
+
+    def __init__(self, config, plan: Plan, out, model, source, held_out, event):
+        self.config, self.plan, self.out = config, plan, out
+        self.model, self.source, self.held_out = model, source, held_out
+        self.schedule = make_schedule(config, plan)
+        self.event = event
+        self.interrupt = None
+        self.evaluations = []
+
+    def execute(self, on_progress) -> dict:
+        """Trains from the last checkpoint to the end, and writes what came out."""
+        self._begin()
+        step = self._resume()
+        clock = StepClock(self._end(), self._reporter(on_progress), done=step)
+        while step != self._end():
+            self._train(self._next_stop(step), clock)
+            step = int(self.model.optimizer.iterations)
+            self._record_cooldown(step)
+            clock.total = self._end()
+            if self._evaluation_due(step):
+                clock.say("evaluation")
+                self._evaluate(step)
+            if step == self._end() or step % self.plan.checkpoint_every == 0 or self.interrupt:
+                self._checkpoint(step)
+            if self.interrupt:
+                raise self.interrupt
+        clock.say("writing the model")
+        return self._finish(step)
+
+    def _begin(self):
+        """Compiles the model, with a cooldown that an event began before if there is one."""
+        record = self.out / "cooldown.json"
+        if record.is_file():
+            begun = json.loads(record.read_text(encoding="utf-8"))
+            self.schedule = self.schedule.with_cooldown(
+                begun["ends"], begun["ends"] - begun["begins"]
+            )
+        optimizer = {"adafactor": Adafactor, "adamw": AdamW}[self.config.optimizer]
+        self.model.compile(
+            optimizer=optimizer(
+                self.schedule,
+                weight_decay=head_and_body(self.config.head_decay, self.config.body_decay),
+                global_clipnorm=self.config.clip_norm,
+            ),
+            loss=loss_function(self.config.loss, self.config.label_smoothing),
+        )
+
+    def _resume(self) -> int:
+        """Restores the last checkpoint; returns its step, or 0 without one."""
+        saved = [f for f in self._checkpoints() if is_complete(f)]
+        if not saved:
+            return 0
+        try:
+            step = restore_checkpoint(saved[-1], self.model)
+        except CheckpointError as error:
+            raise RunError(f"{error}. Delete that folder to train from the start.") from error
+        path = self.out / "evaluations.json"
+        if path.is_file():
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            self.evaluations = [row for row in rows if row["step"] <= step]
+        return step
+
+    def _train(self, stop, clock) -> None:
+        """Trains to step `stop`, or to where an event's cooldown ends before it."""
+        callbacks = [clock.callback("training"), _StopWhen(lambda: self.interrupt is not None)]
+        if self.event is not None:
+            callbacks.append(self.event)
+        callbacks += [
+            LearningRate(self.plan.log_every),
+            Throughput(self.plan.log_every, batch_size=self.config.batch_size),
+            CSVLog(self.out / "log.csv", self.plan.log_every),
+        ]
+        try:
+            train_steps(
+                self.model,
+                self.source,
+                self.config.train_transform(),
+                batch_size=self.config.batch_size,
+                seed=self.config.seed,
+                stop=stop,
+                callbacks=callbacks,
+            )
+        except DivergedError as error:
+            raise RunError(f"At a peak rate of {self.config.peak}: {error}") from error
+
+    def _end(self) -> int | None:
+        """The step at which the run ends, or `None` while no event has begun the cooldown."""
+        schedule = self.model.optimizer._learning_rate
+        return self.plan.total_steps if schedule.total_steps is None else schedule.total_steps
+
+    def _next_stop(self, step) -> int:
+        """The next step at which something is due."""
+        periods = [self.plan.checkpoint_every, self.plan.evaluate_every]
+        stops = [(step // every + 1) * every for every in periods if every is not None]
+        return min([*stops, *([] if self._end() is None else [self._end()])])
+
+    def _evaluation_due(self, step) -> bool:
+        every = self.plan.evaluate_every
+        return self.held_out is not None and (
+            step == self._end() or (every is not None and step % every == 0)
+        )
+
+    def _evaluate(self, step) -> None:
+        metrics = self._classifier().evaluate(self.held_out)
+        self.evaluations.append({"step": step, **metrics})
+        write_text(self.out / "evaluations.json", json.dumps(self.evaluations, indent=1))
+
+    def _classifier(self) -> Classifier:
+        return Classifier(
+            self.model,
+            self.config.eval_transform(),
+            self.source.class_names,
+            activation=self.config.loss,
+        )
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.out / "checkpoints").glob("step-*"))
+
+    def _checkpoint(self, step) -> None:
+        """Writes a checkpoint; only then the earlier ones go."""
+        folder = self.out / "checkpoints" / f"step-{step:08d}"
+        if not is_complete(folder):
+            save_checkpoint(folder, self.model, step)
+        for other in self._checkpoints():
+            if other != folder:
+                shutil.rmtree(other)
+
+    def _record_cooldown(self, step) -> None:
+        """Writes down what an event began, so that a run that goes on begins it there too."""
+        if self.event is not None and self.event.start is not None and step >= self.event.start:
+            record = {"begins": self.event.start, "ends": self.event.total}
+            write_text(self.out / "cooldown.json", json.dumps(record))
+            self.event = None
+
+    def _finish(self, step) -> dict:
+        config, classes = self.config, len(self.source.class_names)
+        save_classifier(
+            self.model,
+            self.out / "model.keras",
+            config.eval_transform(),
+            self.source.class_names,
+            activation=config.loss,
+        )
+        shape = {"pooling": config.pooling, "num_classes": classes}
+        images = step * config.batch_size
+        flops = training_flops(forward_flops(config.shape(), config.image_size, **shape), images)
+        results = {
+            "size": config.size,
+            "steps": step,
+            "images_seen": images,
+            "training_images": len(self.source),
+            "classes": classes,
+            "parameters": parameters(config.shape(), config.image_size, **shape),
+            "flops": flops,
+            "tpuv3_core_days": tpuv3_core_days(flops),
+            "validation_images": 0 if self.held_out is None else len(self.held_out),
+            "validation": self.evaluations[-1] if self.evaluations else None,
+            "backend": keras.backend.backend(),
+        }
+        write_text(self.out / "results.json", json.dumps(results, indent=1))
+        return results
+
+    def _reporter(self, on_progress):
+        """`on_progress`, whose KeyboardInterrupt waits for the end of the present step."""
+
+        def report(progress):
+            try:
+                on_progress(progress)
+            except KeyboardInterrupt as interrupt:
+                self.interrupt = interrupt
+
+        return None if on_progress is None else report
+
+
+class _StopWhen(keras.callbacks.Callback):
+    """Ends `fit` after a step at which `condition` holds.
+
+    An exception out of a callback would leave JAX's training state behind, not in the model.
+    """
+
+    def __init__(self, condition):
+        super().__init__()
+        self.condition = condition
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.condition():
+            # Keras looks at this after the step; its property `model` would copy JAX's state.
+            self._model.stop_training = True
+
+
+def loss_function(loss: str, label_smoothing: float):
+    """The loss that a config names, for class indices (B,) and logits (B, C)."""
+    if loss == "sigmoid":
+        return SigmoidCrossEntropy(label_smoothing=label_smoothing)
+
+    def softmax_cross_entropy(labels, logits):
+        targets = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), logits.shape[-1])
+        return keras.losses.categorical_crossentropy(
+            targets, logits, from_logits=True, label_smoothing=label_smoothing
+        )
+
+    return softmax_cross_entropy

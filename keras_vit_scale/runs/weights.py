@@ -1,0 +1,97 @@
+"""Starting from another model's weights: a new head where classes differ, positions resampled."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import scipy.ndimage
+
+POSITIONS = "position_embedding/embedding"
+
+
+def resample_positions(
+    embedding: np.ndarray, old: tuple[int, int], new: tuple[int, int]
+) -> np.ndarray:
+    """Position embeddings (1, N, D) of a grid of tokens, interpolated bilinearly for another.
+
+    The corners stay where they are, as in the authors' code.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vit_scale.runs.weights import resample_positions
+    >>> line = np.array([[[0.0], [3.0]]])
+    >>> resample_positions(line, (1, 2), (1, 4))[0, :, 0]
+    array([0., 1., 2., 3.])
+    """
+    width = embedding.shape[-1]
+    grid = embedding.reshape(*old, width)
+    zoom = (new[0] / old[0], new[1] / old[1], 1)
+    return scipy.ndimage.zoom(grid, zoom, order=1).reshape(1, -1, width)
+
+
+def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
+    """Gives a `ViT` the weights of another of the same shape, in place.
+
+    Args:
+        model: Whose weights are set.
+        other: Where they come from. Of another image size, its learned position
+            embeddings are resampled.
+        keep_head: Whether the head's weights come too; else they stay new.
+
+    Raises:
+        ValueError: If a weight is missing on either side or does not fit, naming all
+            such; nothing is changed then.
+    """
+    ours = {w.path: w for w in model.weights if keep_head or not w.path.startswith("head/")}
+    theirs = {w.path: w for w in other.weights if w.path in ours or not w.path.startswith("head/")}
+    values = {path: keras.ops.convert_to_numpy(w.value) for path, w in theirs.items()}
+    if POSITIONS in values and POSITIONS in ours:
+        old, new = _grid(other), _grid(model)
+        if old != new:
+            values[POSITIONS] = resample_positions(values[POSITIONS], old, new)
+    problems = [f"{path} is missing" for path in ours if path not in values]
+    problems += [f"{path} is unknown" for path in values if path not in ours]
+    problems += [
+        f"{path} is {values[path].shape}, not {tuple(ours[path].shape)}"
+        for path in ours.keys() & values.keys()
+        if values[path].shape != tuple(ours[path].shape)
+    ]
+    if problems:
+        raise ValueError(
+            "The model to start from must have the shape and pooling of the new one. "
+            f"Received one of which {'; '.join(sorted(problems))}"
+        )
+    for path, weight in ours.items():
+        weight.assign(values[path])
+
+
+def model_file(path: str | Path) -> Path:
+    """The .keras file that a path means: itself, or that of a run's folder.
+
+    Raises:
+        ValueError: If there is none; of an unfinished run it says so.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = path / "model.keras"
+        if not found.is_file():
+            unfinished = (path / "config.yaml").is_file()
+            raise ValueError(
+                "A run's folder must hold a model.keras, which the end of the run writes. "
+                f"Received: {str(path)!r}, "
+                + ("a run that has not ended" if unfinished else "which holds no run")
+            )
+        return found
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(
+            f"A model must be a run's folder or an existing .keras file. Received: {str(path)!r}"
+        )
+    return path
+
+
+def _grid(model):
+    """Rows and columns of a ViT's patches."""
+    patch = model.get_layer("patch_embedding").patch_size
+    height, width = model.input_shape[1:3]
+    return height // patch, width // patch

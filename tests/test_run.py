@@ -1,0 +1,353 @@
+"""One run, one directory: trained, killed, continued, cooled down by events, refused."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY, as_numpy, randomise
+
+from keras_vit_scale import ViT
+from keras_vit_scale.data import digits
+from keras_vit_scale.evaluation import load_classifier
+from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
+from keras_vit_scale.runs.run import loss_function, open_data
+from keras_vit_scale.runs.weights import resample_positions, start_from
+from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
+
+CONFIG = TrainConfig(
+    "width=6,depth=1,mlp_dim=7,heads=2,patch_size=4",
+    "digits",
+    steps=17,
+    validation=397,
+    evaluate_every=7,
+    image_size=8,
+    batch_size=13,
+    crop="shift",
+    flip=False,
+    resize="none",
+    dropout=0.1,
+    peak=0.01,
+    warmup=2,
+    timescale=10.0,
+    cooldown=0.4,
+    checkpoint_every=5,
+    log_every=5,
+)
+
+
+def weights_of(out):
+    return [w.numpy() for w in load_classifier(out / "model.keras").model.weights]
+
+
+def assert_same_end(out, other):
+    for a, b in zip(weights_of(out), weights_of(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in ("evaluations.json", "results.json"):
+        assert (out / name).read_text() == (other / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run without interruption, and the progress that it told."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    told = []
+    train(CONFIG, out, told.append)
+    return out, told
+
+
+def test_the_folder_holds_all_of_the_run(finished):
+    out, told = finished
+    assert load_run_config(out) == CONFIG
+    assert [f.name for f in (out / "checkpoints").iterdir()] == ["step-00000017"]
+    assert (told[-1].done_steps, told[-1].total_steps) == (17, 17)
+    results = json.loads((out / "results.json").read_text())
+    assert results["steps"] == 17
+    assert results["images_seen"] == 17 * 13
+    assert (results["training_images"], results["validation_images"]) == (1400, 397)
+    # By hand: 4 patches of 4 x 4 x 3, one block with an MLP of 7, MAP, 10 classes.
+    block = 4 * 4 * 6 * 6 + 2 * 4 * 4 * 6 + 2 * 4 * 6 * 7
+    pool = (1 + 4 + 4 + 1) * 6 * 6 + 2 * 4 * 6 + 2 * 6 * 7
+    assert results["flops"] == 3 * 2 * (4 * 48 * 6 + block + pool + 6 * 10) * 17 * 13
+    rows = json.loads((out / "evaluations.json").read_text())
+    assert [row["step"] for row in rows] == [7, 14, 17]
+    assert results["validation"] == rows[-1]
+
+
+def test_log_has_a_row_every_few_steps(finished):
+    log = pd.read_csv(finished[0] / "log.csv")
+    # Every five, and wherever something else was due.
+    assert list(log["step"]) == [5, 7, 10, 14, 15, 17]
+    assert log["loss"].between(0.1, 10).all()
+    # By hand: peak / sqrt(1 + (t - warmup) / timescale), for the update that made step t.
+    np.testing.assert_allclose(log["learning_rate"][0], 0.01 / np.sqrt(1 + (4 - 2) / 10), rtol=1e-6)
+
+
+def test_the_saved_model_is_the_judged_one(finished):
+    out, _ = finished
+    _, held_out = open_data(CONFIG)
+    classifier = load_classifier(out / "model.keras")
+    assert classifier.class_names == digits().class_names
+    judged = json.loads((out / "results.json").read_text())["validation"]
+    for name, value in classifier.evaluate(held_out).items():
+        assert value == pytest.approx(judged[name], rel=1e-6)
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    out, _ = finished
+    before = (out / "model.keras").stat().st_mtime_ns
+    assert train(CONFIG, out) == json.loads((out / "results.json").read_text())
+    assert (out / "model.keras").stat().st_mtime_ns == before
+
+
+KILLED = """
+import os, signal, sys
+from keras_vit_scale.runs import load_run_config, train
+
+def kill(progress):
+    if os.path.exists(sys.argv[2] + "/checkpoints/step-00000010/manifest.json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(load_run_config(sys.argv[1]), sys.argv[2], kill)
+"""
+
+
+def test_killed_and_run_again_it_ends_the_same(finished, tmp_path):
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(finished[0]), str(out)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert is_complete(out / "checkpoints" / "step-00000010")
+    assert not (out / "results.json").exists()
+    told = []
+    train(CONFIG, out, told.append)
+    assert told[0].done_steps == 10
+    assert_same_end(out, finished[0])
+
+
+def test_interrupted_in_a_cooldown_that_a_file_began_it_goes_on(tmp_path):
+    """Every step is kept, and the cooldown stays where the file began it."""
+    out, signal_file = tmp_path / "run", tmp_path / "cool"
+    config = dataclasses.replace(
+        CONFIG, steps=None, cooldown=6, cool_down_file=str(signal_file), checkpoint_every=3,
+        log_every=1, validation=0, evaluate_every=None, dropout=0.0,
+    )  # fmt: skip
+
+    def steer(progress):
+        if progress.done_steps >= 3:
+            signal_file.touch()
+        if (out / "cooldown.json").exists():
+            raise KeyboardInterrupt("enough")
+
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        train(config, out, steer)
+    begun = json.loads((out / "cooldown.json").read_text())
+    (checkpoint,) = (out / "checkpoints").iterdir()
+    assert is_complete(checkpoint)
+    left_at = int(checkpoint.name.removeprefix("step-"))
+    assert begun["begins"] <= left_at < begun["ends"] == begun["begins"] + 6
+    signal_file.unlink()
+    told = []
+    # What no weight depends on may change on the way.
+    results = train(dataclasses.replace(config, checkpoint_every=100), out, told.append)
+    assert told[0].done_steps == left_at
+    assert results["steps"] == begun["ends"]
+    log = pd.read_csv(out / "log.csv")
+    t = np.arange(begun["ends"])
+    assert list(log["step"]) == list(t + 1)
+    rates = 0.01 * np.minimum(1, t / 2) / np.sqrt(1 + np.maximum(0, t - 2) / 10)
+    rates *= np.minimum(1, (begun["ends"] - t) / 6)
+    np.testing.assert_allclose(log["learning_rate"], rates, rtol=1e-5)
+
+
+def test_another_run_in_the_folder_is_refused(finished):
+    other = dataclasses.replace(CONFIG, batch_size=11, peak=0.02)
+    with pytest.raises(RunError, match=r"batch_size was 13, now 11; peak was 0.01, now 0.02"):
+        train(other, finished[0])
+    assert load_run_config(finished[0]) == CONFIG
+
+
+def test_a_damaged_checkpoint_is_told(finished, tmp_path):
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "results.json").unlink()
+    arrays = out / "checkpoints" / "step-00000017" / ARRAYS
+    content = bytearray(arrays.read_bytes())
+    content[-1] ^= 1
+    arrays.write_bytes(content)
+    with pytest.raises(RunError, match="Delete that folder to train from the start"):
+        train(CONFIG, out)
+
+
+BAD = {
+    "unknown size": ({"size": "b/16"}, "Did you mean 'B/16'"),
+    "half a shape": ({"size": "width=6,depth=1"}, "A shape must give width, depth"),
+    "shape twice": ({"size": CONFIG.size + ",width=6"}, "each once"),
+    "no multiple": ({"image_size": 10}, "multiple of the patch size"),
+    "no end": ({"steps": None}, "A run needs an end"),
+    "two ends": ({"cool_down_at": 3}, "where the cooldown ends, or"),
+    "endless cosine": (
+        {"steps": None, "cool_down_at": 3, "schedule": "cosine"},
+        "decays over the whole run",
+    ),
+    "event without cooldown": ({"cooldown": 0, "deadline": "2030-01-01T00:00Z"}, "be positive"),
+    "cooldown of all": ({"cooldown": 1.0}, r"in \[0, 1\)"),
+    "time without zone": ({"deadline": "2030-01-01T00:00"}, "with its zone"),
+    "no time": ({"deadline": "soon"}, "with its zone"),
+    "unknown schedule": ({"schedule": "rsqr"}, "must be one of"),
+    "unknown precision": ({"precision": "half"}, "must be one of"),
+    "dropout": ({"dropout": 1.0}, "`dropout` must be in"),
+    "rate": ({"peak": 0.0}, "`peak` must be positive"),
+    "decay": ({"head_decay": -1.0}, "not negative"),
+    "seed": ({"seed": -1}, "`seed`"),
+    "validation": ({"validation": 1.5}, "number of images, or a part"),
+    "nothing to evaluate": ({"validation": 0}, "give `validation` too"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_bad_settings_are_refused_at_once(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **changes)
+
+
+LATE = {
+    "unknown data": ({"data": "digit"}, "digits"),
+    "too much held out": ({"validation": 1797}, "both sides"),
+    "unit": ({"steps": "9 epoks"}, "`steps`: The unit"),
+    "part of no end": (
+        {"steps": None, "cool_down_at": 9, "cooldown": "3 epochs", "warmup": "101%"},
+        "`warmup`: ",
+    ),
+    "longer than the run": ({"warmup": 12}, "must not be longer than the run"),
+    "never": ({"checkpoint_every": 0}, "`checkpoint_every` must be positive"),
+    "past": ({"deadline": "2020-01-01T00:00Z"}, "must lie in the future"),
+    "nowhere to start": ({"init": "none.keras"}, "an existing .keras file"),
+    "another shape to start": ({"init": "FINISHED", "pooling": "gap"}, "pooling/probe is unknown"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), LATE.values(), ids=LATE)
+def test_what_does_not_serve_the_run_is_refused_before_anything_is_written(
+    changes, message, finished, tmp_path
+):
+    changes = {k: str(finished[0]) if v == "FINISHED" else v for k, v in changes.items()}
+    with pytest.raises(ValueError, match=message):
+        train(dataclasses.replace(CONFIG, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# By hand, for 1,000 images and batches of 10: 100 steps an epoch.
+PLANS = {
+    "steps": ({"steps": 500}, {"total_steps": 500, "cooldown": 200, "warmup_steps": 2}),
+    "epochs": ({"steps": "3 epochs", "cooldown": "1 epoch"}, {"total_steps": 300, "cooldown": 100}),
+    "default warm-up": ({"steps": "2000 images", "warmup": None}, {"warmup_steps": 20}),
+    "longest default warm-up": ({"steps": 10**6, "warmup": None}, {"warmup_steps": 10_000}),
+    "percent": ({"steps": 500, "warmup": "10%", "cooldown": "20%"},
+                {"warmup_steps": 50, "cooldown": 100}),
+    "begin and part": ({"steps": None, "cool_down_at": 300, "cooldown": 0.25},
+                       {"total_steps": 400, "cooldown": 100}),
+    "begin and length": ({"steps": None, "cool_down_at": "3 epochs", "cooldown": 50},
+                         {"total_steps": 350, "cooldown": 50}),
+    "open end": ({"steps": None, "cool_down_file": "now", "cooldown": "30%"},
+                 {"total_steps": None, "cooldown": 0.3, "by_event": True}),
+    "cosine": ({"steps": 500, "schedule": "cosine", "cooldown": None}, {"cooldown": 0}),
+    "rsqrt": ({"steps": 500, "cooldown": None}, {"cooldown": 100}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "expected"), PLANS.values(), ids=PLANS)
+def test_durations_become_steps(changes, expected):
+    plan = dataclasses.replace(CONFIG, batch_size=10, **changes).plan(images=1000)
+    assert {name: getattr(plan, name) for name in expected} == expected
+
+
+def test_config_survives_yaml(tmp_path):
+    from keras_vit_scale.runs.settings import SettingsError, settings_text
+
+    for config in (CONFIG, dataclasses.replace(CONFIG, steps="2.5 epochs", validation=0.125)):
+        (tmp_path / "config.yaml").write_text(settings_text(config))
+        assert load_run_config(tmp_path) == config
+    (tmp_path / "config.yaml").write_text(settings_text(CONFIG) + "sede: 3\nbatch_size: many\n")
+    with pytest.raises(SettingsError, match=r"batch_size: Input.*; sede: no such option"):
+        load_run_config(tmp_path)
+
+
+def bilinear(grid, rows, columns):
+    """The textbook's interpolation, corners on corners, one point at a time."""
+    result = np.zeros((rows, columns, grid.shape[-1]))
+    for i in range(rows):
+        for j in range(columns):
+            y = i * (grid.shape[0] - 1) / (rows - 1)
+            x = j * (grid.shape[1] - 1) / (columns - 1)
+            y0, x0 = min(int(y), grid.shape[0] - 2), min(int(x), grid.shape[1] - 2)
+            fy, fx = y - y0, x - x0
+            result[i, j] = (
+                (1 - fy) * (1 - fx) * grid[y0, x0] + (1 - fy) * fx * grid[y0, x0 + 1]
+                + fy * (1 - fx) * grid[y0 + 1, x0] + fy * fx * grid[y0 + 1, x0 + 1]
+            )  # fmt: skip
+    return result
+
+
+def test_positions_are_resampled_bilinearly(rng):
+    grid = rng.normal(size=(3, 5, 7))
+    found = resample_positions(grid.reshape(1, 15, 7), (3, 5), (11, 13))
+    np.testing.assert_allclose(found[0], bilinear(grid, 11, 13).reshape(-1, 7), atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """A model to start from, no weight of which is zero."""
+    model = ViT(TINY, 5, image_size=6)
+    randomise(model, np.random.default_rng(3))
+    return model, {w.path: as_numpy(w) for w in model.weights}
+
+
+def test_a_start_takes_all_but_another_head(start):
+    """Another image size and other classes: positions resampled, the head new."""
+    model, theirs = start
+    larger = ViT(TINY, 3, image_size=10)
+    start_from(larger, model, keep_head=False)
+    for weight in larger.weights:
+        value = as_numpy(weight)
+        if weight.path.startswith("head/"):
+            assert not value.any()
+        elif weight.path.startswith("position_embedding/"):
+            expected = resample_positions(theirs[weight.path], (3, 3), (5, 5))
+            np.testing.assert_allclose(value, expected, rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(value, theirs[weight.path])
+
+
+def test_a_start_of_the_same_classes_takes_the_head_too(start):
+    model, theirs = start
+    same = ViT(TINY, 5, image_size=6)
+    start_from(same, model, keep_head=True)
+    for weight in same.weights:
+        np.testing.assert_array_equal(as_numpy(weight), theirs[weight.path])
+
+
+def test_a_start_of_another_shape_changes_nothing(start):
+    model, before = start
+    other = ViT(TINY, 5, image_size=6, pooling="gap")
+    with pytest.raises(ValueError, match=r"must have the shape.*pooling/probe is missing"):
+        start_from(model, other, keep_head=True)
+    for weight in model.weights:
+        np.testing.assert_array_equal(as_numpy(weight), before[weight.path])
+
+
+def test_losses_are_the_textbooks(rng):
+    logits = rng.normal(size=(5, 7)).astype("float32")
+    labels = np.array([0, 6, 3, 3, 1])
+    targets = np.eye(7)[labels] * 0.9 + 0.1 / 7
+    chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    found = as_numpy(loss_function("softmax", 0.1)(labels[:, None], logits))
+    np.testing.assert_allclose(found, -(targets * np.log(chances)).sum(-1), rtol=1e-5)
