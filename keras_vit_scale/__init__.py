@@ -4,7 +4,7 @@ Models, the training recipe and the scaling laws of "Scaling Vision Transformers
 (Zhai, Kolesnikov, Houlsby, Beyer, arXiv 2106.04560).
 
 What Keras must know to load a saved model is imported at once; `data`, `evaluation`,
-`planning`, `scaling` and `training` when they are first used.
+`planning`, `runs`, `scaling` and the callbacks of `training` when they are first used.
 """
 
 import importlib
@@ -39,6 +39,7 @@ __all__ = [
     "Adafactor",
     "AdamW",
     "Constant",
+    "Cooldown",
     "Cosine",
     "FewShot",
     "Linear",
@@ -60,16 +61,19 @@ __all__ = [
     "data",
     "evaluation",
     "head_and_body",
+    "load_classifier",
     "planning",
     "preset",
+    "runs",
     "scaling",
+    "training",
 ]
 
-_LATER = {"FewShot": "evaluation"}
+_LATER = {"Cooldown": "training", "FewShot": "evaluation", "load_classifier": "evaluation"}
 
 
 def __getattr__(name):
-    if name in ("data", "evaluation", "planning", "scaling"):
+    if name in ("data", "evaluation", "planning", "runs", "scaling"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LATER:
         return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

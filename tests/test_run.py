@@ -31,6 +31,7 @@ CONFIG = TrainConfig(
     flip=False,
     resize="none",
     dropout=0.1,
+    mixup=0.2,
     peak=0.01,
     warmup=2,
     timescale=10.0,
@@ -351,3 +352,6 @@ def test_losses_are_the_textbooks(rng):
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     found = as_numpy(loss_function("softmax", 0.1)(labels[:, None], logits))
     np.testing.assert_allclose(found, -(targets * np.log(chances)).sum(-1), rtol=1e-5)
+    shares = rng.dirichlet(np.ones(logits.shape[-1]), len(logits)).astype("float32")
+    found = as_numpy(loss_function("softmax", 0.0)(shares, logits))
+    np.testing.assert_allclose(found, -(shares * np.log(chances)).sum(-1), rtol=1e-5)

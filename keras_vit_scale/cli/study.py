@@ -51,7 +51,7 @@ def study_run(
         sizes: Models to compare: presets such as S/16, or shapes that CONFIG names.
         durations: Steps at which cooldowns end.
         seeds: One trunk a size for each.
-        upstream: Training images: digits, a folder of class folders, or an .npz file.
+        upstream: Training images: digits, a folder of class folders, .npz file, tfds:NAME@SPLIT.
         downstream: Probe images: other data sets, in place of CONFIG's choice.
         held_out: Probe images: how many random ones of upstream, in place of CONFIG's choice.
         held_out_classes: Probe images: those of these classes of upstream.

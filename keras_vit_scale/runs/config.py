@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from keras_vit_scale.data import EvalTransform, TrainTransform
+from keras_vit_scale.data import Augmentation, EvalTransform, TrainTransform
 from keras_vit_scale.models import ViTConfig, preset
 from keras_vit_scale.models.config import check_positive_integers
 from keras_vit_scale.optimizers import head_and_body
@@ -58,7 +58,7 @@ class TrainConfig:
     size: Annotated[Positional[str], arg(metavar="SIZE")]
     """A preset such as S/16, or width=32,depth=3,mlp_dim=128,heads=2,patch_size=4."""
     data: str
-    """Training images: digits, a folder of class folders, or an .npz file."""
+    """Training images: digits, a folder of class folders, an .npz file, tfds:NAME@SPLIT."""
     steps: MaybeDuration = None
     """How long to train: 20000, "1e6 images", "90 epochs"."""
     validation: Annotated[int | float, arg(metavar="IMAGES|PART")] = 0
@@ -78,6 +78,12 @@ class TrainConfig:
     """Pixels that the crop "shift" moves an image at most."""
     flip: bool = True
     """Mirror half of the training images."""
+    rand_augment: int = 0
+    """Operations of RandAugment, for fine-tuning on little data. The paper uses none."""
+    mixup: float = 0.0
+    """Alpha of MixUp, in [0, 1]; 0 for none, as in the paper."""
+    cutmix: float = 0.0
+    """Alpha of CutMix; with MixUp each batch has one of them."""
     resize: Literal["short", "squash", "none"] = "short"
     """Evaluation: short side or both sides to 8/7 of the size and its centre, or squashed."""
 
@@ -156,6 +162,7 @@ class TrainConfig:
                 f"Received: image_size={self.image_size}, patch_size={patch}"
             )
         self.train_transform()
+        self.augmentation()
 
     def _check_validation(self):
         held_out = self.validation
@@ -263,6 +270,12 @@ class TrainConfig:
     def train_transform(self) -> TrainTransform:
         """Preprocessing of the training images."""
         return TrainTransform(self.image_size, self.crop, self.flip, self.max_shift)
+
+    def augmentation(self) -> Augmentation | None:
+        """Augmentation of the batches, or `None`."""
+        if not (self.rand_augment or self.mixup or self.cutmix):
+            return None
+        return Augmentation(self.rand_augment, mixup=self.mixup, cutmix=self.cutmix)
 
     def eval_transform(self) -> EvalTransform:
         """Preprocessing for evaluation, which the model keeps."""

@@ -271,6 +271,7 @@ class Run:
                 batch_size=self.config.batch_size,
                 seed=self.config.seed,
                 stop=stop,
+                augmentation=self.config.augmentation(),
                 callbacks=callbacks,
             )
         except DivergedError as error:
@@ -382,12 +383,15 @@ class _StopWhen(keras.callbacks.Callback):
 
 
 def loss_function(loss: str, label_smoothing: float):
-    """The loss that a config names, for class indices (B,) and logits (B, C)."""
+    """The loss that a config names, of class indices (B,) or shares (B, C), and logits (B, C)."""
     if loss == "sigmoid":
         return SigmoidCrossEntropy(label_smoothing=label_smoothing)
 
     def softmax_cross_entropy(labels, logits):
-        targets = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), logits.shape[-1])
+        classes = logits.shape[-1]
+        # Mixed images come with the share of each class.
+        mixed = len(labels.shape) == 2 and labels.shape[-1] == classes
+        targets = labels if mixed else keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), classes)
         return keras.losses.categorical_crossentropy(
             targets, logits, from_logits=True, label_smoothing=label_smoothing
         )

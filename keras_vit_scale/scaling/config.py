@@ -44,7 +44,7 @@ class DataConfig:
     __pydantic_config__ = STRICT
 
     upstream: str = "digits"
-    """Training images: "digits", a folder of class folders, or an .npz file."""
+    """Training images: "digits", a folder of class folders, an .npz file, tfds:NAME@SPLIT."""
     downstream: _Names = ()
     """Images for the probe: other data sets, named the same way."""
     held_out: int = 0

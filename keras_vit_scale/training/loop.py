@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_vit_scale.data import Source, TrainTransform, train_batches
+from keras_vit_scale.data import Augmentation, Source, TrainTransform, train_batches
 
 
 class DivergedError(Exception):
@@ -19,6 +19,7 @@ def train_steps(
     batch_size: int,
     seed: int,
     stop: int,
+    augmentation: Augmentation | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
 ) -> float | None:
     """Trains a compiled model from its optimizer's step to step `stop`.
@@ -35,8 +36,17 @@ def train_steps(
     start = int(model.optimizer.iterations)
     if start >= stop:
         return None
+    batches = train_batches(
+        source,
+        transform,
+        batch_size,
+        seed=seed,
+        start=start,
+        stop=stop,
+        augmentation=augmentation,
+    )
     history = model.fit(
-        train_batches(source, transform, batch_size, seed=seed, start=start, stop=stop),
+        batches,
         steps_per_epoch=stop - start,
         shuffle=False,  # the batches are shuffled
         verbose=0,
