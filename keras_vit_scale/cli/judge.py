@@ -1,6 +1,8 @@
 """`evaluate` and `fewshot`: how good a model is, as it stands and as features."""
 
+import dataclasses
 import json as json_module
+import statistics
 from pathlib import Path
 from typing import Annotated
 
@@ -81,8 +83,6 @@ def fewshot(
         batch_size: Images at a time.
         json: Print JSON.
     """
-    import dataclasses
-
     from keras_vit_scale.data import hold_out, open_source
     from keras_vit_scale.evaluation import FewShot, load_classifier
 
@@ -115,7 +115,7 @@ def fewshot(
         rows.append(
             {
                 "shots": count,
-                "mean": sum(accuracies) / len(accuracies),
+                "mean": statistics.mean(accuracies),
                 "least": min(accuracies),
                 "most": max(accuracies),
                 "accuracies": accuracies,
