@@ -130,9 +130,9 @@ def from_blocks(model, *, remat=None, unroll=False):
             )
         if layer is blocks[-1]:
             return encoder(seen["first"])
-        # What no layer made stands for the tokens between blocks: Keras refuses a model in which
+        # An input of no model stands for the tokens between blocks: Keras refuses a model in which
         # something else reads them.
-        seen["previous"] = keras.KerasTensor(x.shape, x.dtype)
+        seen["previous"] = keras.Input(batch_shape=x.shape, dtype=x.dtype)
         return seen["previous"]
 
     converted = _clone(model, clone, call)
