@@ -93,6 +93,14 @@ def test_parameters_equal_those_of_the_built_model(pooling, num_classes):
     assert counted == model.count_params()
 
 
+def test_fixed_positions_have_no_parameters():
+    shape = ViTConfig(width=12, depth=2, mlp_dim=17, heads=3, patch_size=4)
+    model = keras_vit_scale.ViT(shape, None, image_size=(8, 20), pooling="gap", positions="sincos")
+    assert parameters(shape, (8, 20), positions="sincos") == model.count_params()
+    with pytest.raises(ValueError, match="`positions` must be one of"):
+        parameters(shape, positions="fixed")
+
+
 def test_flops_of_a_hand_counted_model():
     # Two patches of 2 x 2 x 3 pixels, width 4, one block with an MLP of 5, MAP, 3 classes.
     shape = ViTConfig(width=4, depth=1, mlp_dim=5, heads=2, patch_size=2)

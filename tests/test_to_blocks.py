@@ -66,7 +66,8 @@ def test_blocks_drop_as_the_stacked_ones(rng):
     assert (out[:, 0, 0] == 4).mean() == pytest.approx(0.75 * 0.25, abs=0.05)
     dropping = Block(heads=2, mlp_dim=5, dropout=0.5)
     dropping.build(x.shape)
-    assert np.abs(as_numpy(dropping(x + 1, training=True)) - as_numpy(dropping(x + 1))).max() > 0.1
+    x = rng.normal(size=x.shape).astype("float32")
+    assert np.abs(as_numpy(dropping(x, training=True)) - as_numpy(dropping(x))).max() > 0.1
 
 
 def test_int8_stays_close(images, rng):
@@ -78,8 +79,8 @@ def test_int8_stays_close(images, rng):
     for layer in (block.mlp_in, block.attention.query_dense, model.get_layer("pooling").mlp_out):
         assert layer.kernel.dtype == "int8"
     out = as_numpy(model(images))
-    # 8 bits: 0.4 % of the largest value a product; the logits have deviation 1.
-    np.testing.assert_allclose(out, expected, atol=0.15 * expected.std())
+    # 8 bits: up to 0.4 % of the largest value a factor, over some tens of products.
+    assert np.linalg.norm(out - expected) < 0.15 * np.linalg.norm(expected)
     with pytest.raises(ValueError, match="Quantised weights cannot be stacked"):
         from_blocks(model)
 

@@ -1,5 +1,6 @@
 """The models as Keras models: layers, shapes, saving, bad input."""
 
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from conftest import TINY, as_numpy, randomise
 
 import keras_vit_scale
 from keras_vit_scale import ViT, ViTConfig
+from keras_vit_scale.models import to_blocks
 
 #: Memory of the machine in bytes.
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -56,6 +58,41 @@ def test_class_token_has_no_position(rng):
     np.testing.assert_array_equal(out[:, 0], np.stack([expected] * 2))
 
 
+def test_fixed_positions_equal_a_loop_over_patches():
+    rows, columns, quarter = 3, 5, 2
+    shape = ViTConfig(width=4 * quarter, depth=1, mlp_dim=7, heads=2, patch_size=2)
+    model = ViT(shape, None, image_size=(6, 10), positions="sincos")
+    layer = model.get_layer("position_embedding")
+    assert not layer.weights
+    out = as_numpy(layer(np.zeros((2, rows * columns, 4 * quarter), "float32")))
+    for row in range(rows):
+        for column in range(columns):
+            expected = []
+            for place in (column, row):
+                # Frequencies from 1 to 1 / 10,000; two of them here.
+                expected += [math.sin(place), math.sin(place / 10_000)]
+                expected += [math.cos(place), math.cos(place / 10_000)]
+            np.testing.assert_allclose(out[1, row * columns + column], expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"must be `rows` \* `columns`. Received: tokens=4"):
+        type(layer)(rows=2, columns=3).build((None, 4, 8))
+    assert len({tuple(token) for token in out[0].round(5)}) == rows * columns
+
+
+@pytest.mark.parametrize("pooling", ["map", "gap"])
+def test_gelu_has_two_forms(pooling, rng):
+    images = rng.normal(size=(3, 4, 4, 3)).astype("float32")
+    outputs, weights = [], None
+    for gelu in ("tanh", "exact"):
+        model = ViT(TINY, None, image_size=4, pooling=pooling, gelu=gelu)
+        if weights is None:
+            randomise(model, rng)
+            weights = model.get_weights()
+        model.set_weights(weights)
+        outputs.append(as_numpy(model(images)))
+    # The forms differ by up to 5e-4 at an input of 2.
+    assert 1e-6 < np.abs(outputs[0] - outputs[1]).max() < 0.05
+
+
 def test_classifier_starts_at_zero_with_the_given_bias(rng):
     model = ViT(TINY, 5, image_size=4, head_bias=-10.0)
     logits = model.predict(rng.normal(size=(2, 4, 4, 3)), verbose=0)
@@ -94,8 +131,16 @@ def test_weights_file_serves_the_scanned_and_the_unrolled_model(rng, tmp_path):
 
 
 def test_every_layer_is_rebuilt_from_its_config():
-    model = ViT(TINY, 5, image_size=8, pooling="token", unroll=True, dtype="float32")
-    for layer in (*model.layers, *ViT(TINY, 5, image_size=8).layers):
+    wide = ViTConfig(width=12, depth=3, mlp_dim=19, heads=3, patch_size=2)
+    models = [
+        ViT(TINY, 5, image_size=8, pooling="token", unroll=True, dtype="float32"),
+        ViT(
+            wide, 5, image_size=8, gelu="exact", positions="sincos", dropout=0.1,
+            stochastic_depth=0.2, remat="full", frozen_blocks=2, dtype="mixed_bfloat16",
+        ),
+    ]  # fmt: skip
+    models.append(to_blocks(models[1]))
+    for layer in (layer for model in models for layer in model.layers):
         again = type(layer).from_config(layer.get_config())
         assert again.get_config() == layer.get_config()
 
@@ -126,6 +171,13 @@ def test_preset_builders_are_the_presets():
         ({"image_size": 0}, "`image_size` must be a positive integer"),
         ({"image_size": (8, 8, 8)}, "`image_size` must be a positive integer"),
         ({"pooling": "tokn"}, "`pooling` must be one of"),
+        ({"positions": "sin"}, "`positions` must be one of"),
+        ({"positions": "sincos"}, "a multiple of 4: choose such a width"),
+        ({"gelu": "relu"}, "`gelu` must be one of"),
+        ({"dropout": 1}, "`dropout` must be a number in [0, 1)"),
+        ({"stochastic_depth": "0.1"}, "`stochastic_depth` must be a number in [0, 1)"),
+        ({"remat": "none"}, "`remat` must be one of"),
+        ({"frozen_blocks": 3}, "`frozen_blocks` must be an integer from 0 to the depth"),
         ({"num_classes": 0}, "`num_classes` must be a positive integer, or None"),
         ({"config": "b/16"}, "Did you mean 'B/16'"),
         ({"config": 16}, "`config` must be a preset's name or a ViTConfig"),
@@ -133,7 +185,7 @@ def test_preset_builders_are_the_presets():
 )
 def test_bad_arguments_are_refused(arguments, message):
     arguments = {"config": TINY, "num_classes": 5, "image_size": 8, **arguments}
-    with pytest.raises(ValueError, match=r"must|preset") as error:
+    with pytest.raises(ValueError, match=r"must|preset|need") as error:
         ViT(**arguments)
     assert message in str(error.value)
 

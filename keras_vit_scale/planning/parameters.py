@@ -5,6 +5,7 @@ from math import prod
 from keras_vit_scale.models import ViTConfig
 from keras_vit_scale.models.block import block_weights, norm_weights
 from keras_vit_scale.models.pooling import map_weights
+from keras_vit_scale.models.positions import POSITIONS
 from keras_vit_scale.planning.flops import patch_grid
 
 
@@ -14,13 +15,17 @@ def parameters(
     *,
     pooling: str | None = None,
     num_classes: int | None = None,
+    positions: str = "learned",
 ) -> int:
     """Number of parameters.
 
     With only a shape and an image size it counts the trunk, which is what Table 2
     of the paper counts: patch embedding, positions, blocks and final norm. A
     `pooling` and `num_classes` add those of the pooling (for "token", the token)
-    and the classifier.
+    and the classifier; `positions="sincos"` has none.
+
+    Raises:
+        ValueError: If the positions are unknown or no patch fits the image.
 
     Example:
 
@@ -29,10 +34,15 @@ def parameters(
     >>> round(parameters(preset("G/14")) / 1e6)
     1843
     """
+    if positions not in POSITIONS:
+        raise ValueError(
+            f"`positions` must be one of {POSITIONS}. Received: positions={positions!r}"
+        )
     c = config
     rows, columns = patch_grid(c, image_size)
     total = c.patch_size**2 * 3 * c.width + c.width
-    total += rows * columns * c.width
+    if positions == "learned":
+        total += rows * columns * c.width
     total += c.depth * _count(block_weights(c.width, c.mlp_dim, c.heads))
     total += _count(norm_weights("norm", c.width))
     if pooling == "map":
