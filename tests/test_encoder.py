@@ -95,8 +95,8 @@ def test_training_with_dropout_is_a_function_of_the_seed(rng):
     x = rng.normal(size=(6, 4, 4, 3)).astype("float32")
     y = rng.normal(size=(6, 2)).astype("float32")
     runs = []
-    for seed, unroll in ((3, False), (3, True), (5, False)):
-        keras.utils.set_random_seed(seed)
+    for unroll in (False, True):
+        keras.utils.set_random_seed(3)
         model = ViT(TINY, 2, image_size=4, dropout=0.2, stochastic_depth=0.3, unroll=unroll)
         randomise(model, np.random.default_rng(1))
         model.compile(keras.optimizers.SGD(0.01), "mse")
@@ -107,12 +107,12 @@ def test_training_with_dropout_is_a_function_of_the_seed(rng):
         # The generator is state of the model, which a checkpoint finds by the layer's name.
         paths = [v.path for v in model.non_trainable_variables]
         assert paths == ["encoder_seed/seed_generator_state"]
-    for run, equal in ((runs[1], True), (runs[2], False)):
-        assert (run[0] == runs[0][0]).all() == equal
-        near = [
-            np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(run[1], runs[0][1], strict=True)
-        ]
-        assert all(near) == equal
+    (state, weights), (other_state, others) = runs
+    np.testing.assert_array_equal(state, other_state)
+    for a, b in zip(weights, others, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    other_seed = Encoder(2, heads=2, mlp_dim=3, dropout=0.2).seed_generator
+    assert as_numpy(other_seed.state)[0] != state[0]
 
 
 @pytest.mark.parametrize(

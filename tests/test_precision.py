@@ -10,14 +10,20 @@ from keras_vit_scale import ViT
 from keras_vit_scale.models import Encoder
 from keras_vit_scale.models.block import attention, layer_norm
 
+ON_JAX_CPU = keras.backend.backend() == "jax" and keras.distribution.list_devices()[0][:3] == "cpu"
+
 
 def dtype_of(tensor):
     return keras.backend.standardize_dtype(tensor.dtype)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("pooling", ["map", "gap"])
+@pytest.mark.parametrize(
+    ("policy", "pooling"),
+    [("mixed_bfloat16", "map"), ("bfloat16", "gap"), ("mixed_float16", "map")],
+)
 def test_logits_are_float32_and_close(policy, pooling, rng):
+    if policy == "mixed_float16" and ON_JAX_CPU:
+        pytest.skip("JAX's attention in float16 needs a GPU or TPU")
     images = rng.normal(size=(3, 8, 8, 3)).astype("float32")
     model = ViT(TINY, 5, image_size=8, pooling=pooling)
     randomise(model, rng)
