@@ -9,7 +9,8 @@ from keras_vit_scale import ViT
 from keras_vit_scale.models import attention_maps, block_outputs, to_blocks
 from keras_vit_scale.models.block import block
 
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+# Float32 through two blocks, scanned or one by one.
+TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
 
 
 def numpy_map(x, w):
@@ -43,11 +44,8 @@ def test_outputs_and_maps_equal_a_loop_over_blocks(num_classes, rng):
         np.testing.assert_allclose(maps[i], expected, **TOLERANCE)
         x = block(x, w, gelu="exact")
         np.testing.assert_allclose(outputs[i], as_numpy(x), **TOLERANCE)
-    np.testing.assert_allclose(outputs[-1], as_numpy(encoder(encoder_input(model, images))))
-
-
-def encoder_input(model, images):
-    return keras.Model(model.input, model.get_layer("encoder").input)(images)
+    last = keras.Model(model.input, encoder.output)(images)
+    np.testing.assert_allclose(outputs[-1], as_numpy(last), **TOLERANCE)
 
 
 class Doubled(keras.Model):

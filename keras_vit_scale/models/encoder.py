@@ -128,10 +128,8 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
             self._add_stack(name, weight.shape, weight.initializer)
 
     def call(self, x, training=False):
-        if self._replaced and keras.backend.backend() == "torch":
-            # Before each step Keras clears the gradients of the parameters that the called model
-            # had when it was built; `freeze` has made others since.
-            self._get_call_context().entry_layer._track_variables()
+        if training and self._replaced:
+            _check_trains_these(self._get_call_context().entry_layer, self)
         draws = {}
         if training and self.dropout:
             x = drop_features(x, self.dropout, self.seed_generator)
@@ -167,8 +165,10 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         """Freezes the first `frozen_blocks` blocks and thaws the others; 0 thaws all.
 
         Call it before `compile`, or compile again after it: an optimizer built
-        before has state for other variables, and `fit` raises an error. The
-        embeddings before the blocks stay trainable unless their layers are not.
+        before has state for other variables, and `fit` raises an error (after
+        which, as after any, Keras on JAX may leave the model without weights).
+        The embeddings before the blocks stay trainable unless their layers are
+        not.
 
         Raises:
             ValueError: If it is not an integer from 0 to the depth.
@@ -287,6 +287,26 @@ def check_frozen_blocks(frozen_blocks, depth):
             "`frozen_blocks` must be an integer from 0 to the depth. "
             f"Received: frozen_blocks={frozen_blocks!r}, depth={depth}"
         )
+
+
+def _check_trains_these(model, encoder):
+    """Sees to it that a model trains the variables that `freeze` gave an encoder in it.
+
+    Raises:
+        ValueError: If the model's optimizer was built before.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and optimizer.built:
+        known = {id(v) for v in optimizer._trainable_variables}
+        if any(id(v) not in known for v in encoder.trainable_variables):
+            raise ValueError(
+                f"Compile the model {model.name!r} again after `freeze`: its optimizer was built "
+                "for the variables that the encoder had before."
+            )
+    if keras.backend.backend() == "torch":
+        # Before each step Keras clears the gradients of the parameters that the model had when it
+        # was built; the encoder has others now.
+        model._track_variables()
 
 
 def _retire(variable):
