@@ -68,7 +68,7 @@ def test_frozen_blocks_stay_and_have_no_optimizer_state(name, rng):
 
 
 def test_freezing_a_built_model_is_building_it_frozen(rng):
-    """Also the gradients of several steps, which torch adds up where nobody clears them."""
+    """Also over several steps, whose gradients torch adds up where nobody clears them."""
     data = rng.normal(size=(9, 4, 4, 3)), rng.normal(size=(9, 2))
     built, frozen = model_of(frozen_blocks=1), model_of(frozen_blocks=3)
     frozen.get_layer("encoder").freeze(0)

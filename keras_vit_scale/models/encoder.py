@@ -129,7 +129,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
 
     def call(self, x, training=False):
         if training and self._replaced:
-            _check_trains_these(self._get_call_context().entry_layer, self)
+            _check_optimizer(self._get_call_context().entry_layer, self)
         draws = {}
         if training and self.dropout:
             x = drop_features(x, self.dropout, self.seed_generator)
@@ -289,8 +289,8 @@ def check_frozen_blocks(frozen_blocks, depth):
         )
 
 
-def _check_trains_these(model, encoder):
-    """Sees to it that a model trains the variables that `freeze` gave an encoder in it.
+def _check_optimizer(model, encoder):
+    """Refuses to train a model whose optimizer knows other variables than `freeze` made.
 
     Raises:
         ValueError: If the model's optimizer was built before.
@@ -303,10 +303,6 @@ def _check_trains_these(model, encoder):
                 f"Compile the model {model.name!r} again after `freeze`: its optimizer was built "
                 "for the variables that the encoder had before."
             )
-    if keras.backend.backend() == "torch":
-        # Before each step Keras clears the gradients of the parameters that the model had when it
-        # was built; the encoder has others now.
-        model._track_variables()
 
 
 def _retire(variable):
