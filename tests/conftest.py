@@ -1,5 +1,20 @@
 """One backend a process: KERAS_BACKEND chooses it."""
 
+import os
+from pathlib import Path
+
+if os.environ.get("KERAS_BACKEND") == "jax":
+    # Tests compile hundreds of small programs and run each for moments. So JAX keeps what it
+    # compiled, for processes that tests start and for the next run, and leaves LLVM's costly
+    # passes out.
+    for name, value in {
+        "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parent.parent / ".pytest_cache" / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    }.items():
+        os.environ.setdefault(name, value)
+
 import keras
 import numpy as np
 import pytest

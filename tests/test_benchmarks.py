@@ -47,6 +47,8 @@ def test_every_benchmark_has_a_miniature():
 @pytest.mark.parametrize("name", MINIATURES)
 def test_benchmark_runs(name, tmp_path):
     arguments, expected = MINIATURES[name]
+    if name != "fewshot.py" and keras.backend.backend() != "torch":
+        pytest.skip("each contestant is a process that compiles; torch, which does not, is enough")
     if name != "fewshot.py":
         arguments = [*arguments, "--backend", keras.backend.backend()]
     outputs = [tmp_path / "results.md", tmp_path / "results.json"]
