@@ -27,7 +27,9 @@ def representation(model: keras.Model) -> keras.Model:
         return model
     if model not in _REPRESENTATIONS:
         features = model.get_layer("head").input
-        _REPRESENTATIONS[model] = keras.Model(model.input, features, name=f"{model.name}_features")
+        _REPRESENTATIONS[model] = keras.Model(
+            model.inputs[0], features, name=f"{model.name}_features"
+        )
     return _REPRESENTATIONS[model]
 
 
@@ -44,5 +46,7 @@ def extract_features(
         if count < batch_size:
             fill = np.zeros((batch_size - count, *images.shape[1:]), images.dtype)
             images = np.concatenate([images, fill])
-        features.append(np.asarray(model.predict_on_batch(images), np.float32)[:count])
+        # A functional model that was loaded wants its one input in a list, and warns without it.
+        inputs = [images] if isinstance(model.input, list) else images
+        features.append(np.asarray(model.predict_on_batch(inputs), np.float32)[:count])
     return np.concatenate(features)
