@@ -75,8 +75,8 @@ def test_softmax_over_many_tokens_is_exact_where_bfloat16_is_not():
     w = {name: keras.ops.convert_to_tensor(v, "bfloat16") for name, v in w.items()}
     x = keras.ops.ones((1, tokens, 3), "bfloat16")
     out = as_numpy(keras.ops.cast(attention(x, x, w), "float32"))
-    # The mean of ones. With the sum above it would be 1021 / 256 = 3.99. (Without oneDNN, TensorFlow
-    # on a CPU sums products of bfloat16 in shorter sums of it: 0.87.)
+    # The mean of ones. With the sum above it would be 1021 / 256 = 3.99. (Without oneDNN,
+    # TensorFlow on a CPU sums products of bfloat16 in shorter sums of it: 0.87.)
     np.testing.assert_allclose(out, 1, rtol=0.2)
 
 
