@@ -121,7 +121,7 @@ def test_killed_and_run_again_it_ends_the_same(finished, tmp_path):
     out = tmp_path / "run"
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(finished[0]), str(out)],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert is_complete(out / "checkpoints" / "step-00000010")

@@ -4,6 +4,7 @@ The layers draw from a state of their own when they are called; here they are ha
 seed, so a batch depends on nothing else. All run on the CPU: the accelerator trains meanwhile.
 """
 
+import threading
 from functools import cache
 
 import keras
@@ -23,6 +24,11 @@ OPERATIONS = (
     "auto_contrast",
     "equalization",
 )
+
+
+#: Held while a weight is drawn: on PyTorch Keras draws from Beta with the generator of the whole
+#: process, for which two reader threads would wait for ever.
+_DRAWING = threading.Lock()
 
 
 class Seeds(keras.random.SeedGenerator):
@@ -78,7 +84,8 @@ def cutmix(images, labels, alpha: float, seed: int) -> tuple[np.ndarray, np.ndar
 def _mix(layer, images, labels, seed):
     with keras.device("cpu:0"):
         images, labels = keras.ops.convert_to_tensor(images), keras.ops.convert_to_tensor(labels)
-        drawn = layer.get_random_transformation({"images": images}, seed=Seeds(seed))
+        with _DRAWING:
+            drawn = layer.get_random_transformation({"images": images}, seed=Seeds(seed))
         mixed = layer.transform_images(images, drawn)
         return _numpy(mixed), _numpy(layer.transform_labels(labels, drawn))
 
