@@ -72,7 +72,8 @@ def save_classifier(
         "activation": activation,
     }
     # The same layers as a model that was never compiled: Keras would store the optimizer.
-    bare = keras.Model(model.inputs, model.outputs, name=model.name)
+    # Not its lists of one input and output, which the loaded model would then ask for.
+    bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.keras")
     try:
         bare.save(temporary)

@@ -46,7 +46,5 @@ def extract_features(
         if count < batch_size:
             fill = np.zeros((batch_size - count, *images.shape[1:]), images.dtype)
             images = np.concatenate([images, fill])
-        # A functional model that was loaded wants its one input in a list, and warns without it.
-        inputs = [images] if isinstance(getattr(model, "input", None), list) else images
-        features.append(np.asarray(model.predict_on_batch(inputs), np.float32)[:count])
+        features.append(np.asarray(model.predict_on_batch(images), np.float32)[:count])
     return np.concatenate(features)

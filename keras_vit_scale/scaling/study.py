@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
 from keras_vit_scale.data import Source, hold_out, hold_out_classes, open_source
 from keras_vit_scale.evaluation import FewShot, extract_features, representation
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
 from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
+from keras_vit_scale.runs.run import head_bias
 from keras_vit_scale.scaling.config import (
     StudyConfig,
     StudyError,
@@ -184,17 +184,13 @@ class Run:
             self.shape,
             classes,
             image_size=self.config.image_size,
-            # The log-odds of one class among all; the paper's -10 is that of 29,593.
-            head_bias=-float(np.log(classes - 1)) if self._sigmoid() and classes > 1 else 0.0,
+            head_bias=head_bias(self.config.recipe.loss, classes),
             name="vit",
         )
         self._grow_trunk(model, clock)
         features = representation(model)
         for duration in missing:
             self._cool_down(model, features, duration, clock)
-
-    def _sigmoid(self):
-        return self.config.recipe.loss == "sigmoid"
 
     def _grow_trunk(self, model, clock):
         """Makes a checkpoint at every step where a missing branch leaves the trunk."""
@@ -271,7 +267,7 @@ class Run:
                 global_clipnorm=recipe.clip_norm,
             ),
             loss=SigmoidCrossEntropy()
-            if self._sigmoid()
+            if recipe.loss == "sigmoid"
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
 

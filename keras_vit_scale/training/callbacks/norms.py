@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vit_scale.optimizers.decoupled import weight_axes
 from keras_vit_scale.training.callbacks.steps import StepCallback, own_optimizer
 
 
@@ -25,8 +26,8 @@ def weight_norms(variables: Sequence[keras.Variable], per_layer: bool = False) -
     for v in variables:
         layer = v.path.rpartition("/")[0] or v.path
         stack = getattr(v, "stack_axis", None)
-        axes = tuple(a for a in range(len(v.shape)) if a != stack)
-        squares.append(ops.reshape(ops.sum(ops.square(ops.cast(v, "float32")), axis=axes), (-1,)))
+        square = ops.sum(ops.square(ops.cast(v, "float32")), axis=weight_axes(v))
+        squares.append(ops.reshape(square, (-1,)))
         blocks = 1 if stack is None else v.shape[stack]
         layers += [layer if stack is None else f"{layer}/{i}" for i in range(blocks)]
     # One transfer from the device for all of them.
