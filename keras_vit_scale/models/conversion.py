@@ -89,7 +89,7 @@ def to_blocks(model):
     return converted
 
 
-def from_blocks(model, *, remat=None, unroll=False):
+def from_blocks(model, *, remat="auto", unroll=False):
     """The stacked model of which `to_blocks` gave `model`, with its present weights.
 
     LoRA is merged into the kernels that it adapts. The first blocks that are not

@@ -46,10 +46,11 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
             skipped in training, image by image; it rises evenly from 0 at the
             first block. Branches that stay are divided by one minus the rate.
             The paper uses none.
-        remat: What the backward pass finds saved. `None`: all that the backend
-            keeps. "full": the input of each block, and the rest is computed
-            again. "dots" (JAX, torch): matrix products too. On JAX also the
-            name of a policy of `jax.checkpoint_policies`.
+        remat: What the backward pass finds saved; the rest is computed again.
+            "auto": the fastest known, on JAX the products of tokens and weights,
+            elsewhere all. `None`: all that the backend keeps. "full": the input
+            of each block. "dots" (JAX, torch): matrix products too. On JAX also
+            the name of a policy of `jax.checkpoint_policies`.
         frozen_blocks: How many of the first blocks are not trained.
         unroll: If `True`, the blocks are traced one by one instead of scanned.
             The weights are the same, so a checkpoint does not depend on it. The
@@ -90,7 +91,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         gelu="tanh",
         dropout=0.0,
         stochastic_depth=0.0,
-        remat=None,
+        remat="auto",
         frozen_blocks=0,
         unroll=False,
         **kwargs,

@@ -1,7 +1,14 @@
 """Rematerialisation: which of a block's values are kept for the backward pass.
 
 None keeps what the backend's differentiation asks for. The others keep a block's input and
-compute again what they did not save, which costs up to one more forward pass.
+compute again what they did not save, which costs up to one more forward pass; "auto", the
+default, is the fastest way known for the backend.
+
+On JAX, keeping all is not the fastest: a scan writes what it keeps into stacks and reads it from
+there, which takes longer than computing attention's scores, norms and GELUs again. S/16, batch 8,
+forward and backward, on two CPU cores took 3.6 s of CPU time with all kept, 2.8 s with "auto" and
+3.1 s with nothing kept but the blocks' inputs (medians of 5 to 8 alternating steps).
+TensorFlow's "full" took 1.2 times as long as keeping all. On accelerators it is not measured.
 """
 
 import keras
@@ -14,11 +21,14 @@ JAX_POLICIES = (
     "dots_with_no_batch_dims_saveable",
 )
 
+#: What "auto" means: on JAX the products of tokens and weights are kept, attention's are not.
+AUTO = {"jax": "dots_with_no_batch_dims_saveable"}
+
 #: What each backend can do. TensorFlow's `recompute_grad` saves nothing but the input.
 REMATS = {
-    "jax": (None, "full", "dots", *JAX_POLICIES),
-    "tensorflow": (None, "full"),
-    "torch": (None, "full", "dots"),
+    "jax": ("auto", None, "full", "dots", *JAX_POLICIES),
+    "tensorflow": ("auto", None, "full"),
+    "torch": ("auto", None, "full", "dots"),
 }
 
 
@@ -29,7 +39,7 @@ def check_remat(remat: str | None):
         ValueError: If it has it not; the message says what it has.
     """
     backend = keras.backend.backend()
-    options = REMATS.get(backend, (None,))
+    options = REMATS.get(backend, ("auto", None))
     if remat not in options:
         raise ValueError(
             f"`remat` must be one of {options} on the {backend} backend. "
@@ -43,14 +53,16 @@ def rematerialised(f, remat: str | None, scanned: bool):
 
     Args:
         f: The function; what it closes over is kept.
-        remat: `None`, "full" (keep the arguments), "dots" (keep matrix products
-            too) or, on JAX, a policy's name.
+        remat: "auto", `None`, "full" (keep the arguments), "dots" (keep matrix
+            products too) or, on JAX, a policy's name.
         scanned: Whether `f` is a scan's body, whose boundary already keeps the
             compiler from undoing the work.
     """
+    backend = keras.backend.backend()
+    if remat == "auto":
+        remat = AUTO.get(backend)
     if remat is None:
         return f
-    backend = keras.backend.backend()
     if backend == "jax":
         import jax
 

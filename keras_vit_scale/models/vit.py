@@ -22,7 +22,7 @@ def ViT(
     gelu: str = "tanh",
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
-    remat: str | None = None,
+    remat: str | None = "auto",
     frozen_blocks: int = 0,
     unroll: bool = False,
     dtype=None,
@@ -48,8 +48,9 @@ def ViT(
             each block after attention, GELU and MLP. The paper uses none.
         stochastic_depth: Rate at which training skips the last block's branches,
             rising evenly from 0 at the first. The paper uses none.
-        remat: What the backward pass finds saved: `None`, all; `"full"`, the input
-            of each block; `"dots"`, matrix products too. See `Encoder`.
+        remat: What the backward pass finds saved: `"auto"`, what is fastest; `None`,
+            all; `"full"`, the input of each block; `"dots"`, matrix products too. See
+            `Encoder`.
         frozen_blocks: How many of the first blocks are not trained. Of a built
             model, `model.get_layer("encoder").freeze(k)` changes it.
         unroll: Trace every block instead of scanning one, on the same weights.

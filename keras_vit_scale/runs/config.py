@@ -95,8 +95,8 @@ class TrainConfig:
     """Chance of the last block to be skipped; it rises from 0 at the first."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What layers compute in."""
-    remat: Annotated[str | None, arg(metavar="{full,dots}")] = None
-    """Recompute in the backward pass instead of keeping: full or dots."""
+    remat: Annotated[str | None, arg(metavar="{auto,None,full,dots}")] = "auto"
+    """What the backward pass finds kept and not computed again: auto is fastest, full needs least."""
     init: Annotated[str | None, arg(metavar="MODEL")] = None
     """Start from a model's weights: a run's folder or a .keras file. Other classes get a
     new head."""
