@@ -96,7 +96,7 @@ class TrainConfig:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What layers compute in."""
     remat: Annotated[str | None, arg(metavar="{auto,None,full,dots}")] = "auto"
-    """What the backward pass finds kept and not computed again: auto is fastest, full needs least."""
+    """What the backward pass computes again: auto is fastest, full needs the least memory."""
     init: Annotated[str | None, arg(metavar="MODEL")] = None
     """Start from a model's weights: a run's folder or a .keras file. Other classes get a
     new head."""
