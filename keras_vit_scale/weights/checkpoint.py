@@ -176,9 +176,10 @@ class Checkpoint:
         return self._ours("encoder/query_kernel", 3)[1]
 
     def _pooling(self):
-        if self._has("pooling/probe") and not (self._has(TOKEN)):
-            return "map"
-        return "token" if self._has(TOKEN) else "gap"
+        if self._has(TOKEN):
+            return "token"
+        spare = self.layout.head_reads_mean and self._has("head/kernel")
+        return "map" if self._has("pooling/probe") and not spare else "gap"
 
     def _fixed(self):
         if not self.layout.fixed_positions:
@@ -221,6 +222,8 @@ class Checkpoint:
         claimed = set()
         if description.num_classes is not None and "head/kernel" not in wanted:
             claimed |= {self._their("head/kernel"), self._their("head/bias")}
+        if description.pooling == "gap" and self.layout.head_reads_mean:
+            claimed |= {row.theirs for row in self.layout.rows if row.ours.startswith("pooling/")}
         for ours, shape in wanted.items():
             row = self.layout.row(ours)
             if row is None:

@@ -101,6 +101,8 @@ class Layout:
         left_out: Pattern of names that belong to something else: text towers,
             optimizers.
         fixed_positions: Whether a file without positions has sines and cosines.
+        head_reads_mean: Whether the classifier reads the tokens' mean, though the
+            file may have a MAP head too.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Layout:
     renames: tuple[tuple[str, str], ...] = ()
     left_out: str = r"(?!)"
     fixed_positions: bool = False
+    head_reads_mean: bool = False
 
     def row(self, ours: str) -> Row | None:
         """The row of one of our names, if the project knows it."""

@@ -225,8 +225,8 @@ def _refuse(problems, found, wanted):
     listed = "; ".join(problems[:LISTED]) + (f"; and {more} more" if more > 0 else "")
     model = f", and the model is {wanted}" if wanted else ""
     raise WeightsError(
-        "The file must hold every weight of the model, in its shape, and no other; `ignore=` leaves "
-        f"names out. Received one that looks like {found}{model}: {listed}"
+        "The file must hold every weight of the model, in its shape, and no other; `ignore=` "
+        f"leaves names out. Received one that looks like {found}{model}: {listed}"
     )
 
 

@@ -198,8 +198,8 @@ def _transformers_config(d):
     if d.pooling == "map":
         if classes:
             raise ValueError(
-                "transformers has no classifier on MAP: save with format='timm' or 'big_vision', or "
-                f"without the head. Received: {d.num_classes} classes"
+                "transformers has no classifier on MAP: save as 'timm' or 'big_vision', or without "
+                f"the head. Received: {d.num_classes} classes"
             )
         name = "SiglipVisionModel"
         return SIGLIP, {"model_type": "siglip_vision_model", "architectures": [name], **sizes}

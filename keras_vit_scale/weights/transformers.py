@@ -24,7 +24,7 @@ GELUS = {
 }
 
 
-def _vit_settings(config):
+def _settings(config):
     """What a config.json says; that of a model with text keeps it in `vision_config`."""
     config = config.get("vision_config") or config
     found = {}
@@ -40,14 +40,6 @@ def _vit_settings(config):
         if activation not in GELUS:
             raise WeightsError(f"There is no activation here for transformers' {activation!r}.")
         found["gelu"] = GELUS[activation]
-    return found
-
-
-def _siglip_settings(config):
-    """The same, and pooling: the classifier reads a mean of tokens, whatever the tower has."""
-    found = _vit_settings(config)
-    if "SiglipForImageClassification" in (config.get("architectures") or ()):
-        found["pooling"] = "gap"
     return found
 
 
@@ -89,7 +81,7 @@ VIT = Layout(
     ),
     gelu="exact",
     epsilon=1e-12,
-    settings=_vit_settings,
+    settings=_settings,
     renames=((r"^vit\.", ""),),
 )
 
@@ -137,7 +129,8 @@ SIGLIP = Layout(
     ),
     gelu="tanh",
     epsilon=1e-6,
-    settings=_siglip_settings,
+    settings=_settings,
     renames=((r"^vision_model\.", ""),),
     left_out=r"text_model\.|logit_(scale|bias)$|(vision_model\.)?embeddings\.position_ids$",
+    head_reads_mean=True,
 )
