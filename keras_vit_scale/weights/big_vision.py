@@ -63,4 +63,5 @@ BIG_VISION = Layout(
     ),
     left_out=r"opt/(?!target/)|(chrono|extra)(/|$)|(params/)?(txt/|(t|b)$)",
     fixed_positions=True,
+    token_has_position=False,
 )  # fmt: skip

@@ -127,35 +127,29 @@ class Checkpoint:
                 "The number of heads is in no weight's shape here, and no known size has these "
                 f"widths: say it by `heads=`. Received: width={width}, mlp_dim={mlp_dim}"
             )
-        has_head = self._has("head/kernel")
         pooling = pooling or said.get("pooling") or self._pooling()
         if pooling == "gap" and self._has(TOKEN):
             raise WeightsError(
                 "Mean pooling beside a [class] token is not what `ViT` has; pooling='token' and "
                 f"num_classes=None read the rest. Received: {self.names[self._their(TOKEN)]!r}"
             )
+        gelu = gelu or said.get("gelu") or self.layout.gelu
+        epsilon = epsilon or said.get("epsilon") or self.layout.epsilon
         try:
             config = ViTConfig(width, self.depth, mlp_dim, heads, patch_rows)
-            size = said.get("image_size")
-            size = size if size is None else image_shape(size)
-            found = Description(
-                config=config,
-                grid=self._grid(patch_rows, size, grid),
-                pooling=pooling,
-                positions="learned" if self._has(POSITION) else self._fixed(),
-                gelu=gelu or said.get("gelu") or self.layout.gelu,
-                epsilon=epsilon or said.get("epsilon") or self.layout.epsilon,
-                num_classes=self._ours("head/kernel", 2)[1] if has_head else None,
-            )
-            check_gelu(found.gelu)
-            check_epsilon(found.epsilon)
+            size = image_shape(said["image_size"]) if "image_size" in said else None
+            check_epsilon(epsilon)
         except (ValueError, TypeError) as error:
-            raise (
-                error
-                if isinstance(error, WeightsError)
-                else WeightsError(f"The file must describe a Vision Transformer. {error}")
-            ) from error
-        return found
+            raise WeightsError(f"The file must describe a Vision Transformer. {error}") from error
+        return Description(
+            config=config,
+            grid=self._grid(patch_rows, size, grid),
+            pooling=pooling,
+            positions="learned" if self._has(POSITION) else self._fixed(),
+            gelu=gelu,
+            epsilon=epsilon,
+            num_classes=self._ours("head/kernel", 2)[1] if self._has("head/kernel") else None,
+        )
 
     def _settings(self):
         if self.archive.config is None:
@@ -233,9 +227,6 @@ class Checkpoint:
             one = row.their_shape(shape[1:] if blocks else shape)
             if ours == POSITION:
                 one = row.their_shape((1, self._ours(POSITION, 3)[1], shape[2]))
-            if ours == PATCHES:
-                size = description.config.patch_size
-                one = row.their_shape((size, size, *shape[2:]))
             names = self._block_names(row, shape[0]) if blocks else [row.theirs]
             claimed.update(names)
             missing = [name for name in names if name not in self.names]
@@ -284,7 +275,7 @@ class Checkpoint:
         if broken:
             warnings.warn(
                 f"{self.archive.path} holds values that are not finite, in {', '.join(broken)}",
-                stacklevel=4,
+                stacklevel=3,
             )
         if POSITION in found:
             self._place(found, description.grid, grid, resample)

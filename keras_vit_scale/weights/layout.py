@@ -101,6 +101,8 @@ class Layout:
         left_out: Pattern of names that belong to something else: text towers,
             optimizers.
         fixed_positions: Whether a file without positions has sines and cosines.
+        token_has_position: Whether the [class] token has one, the first, in its
+            newest files.
         head_reads_mean: Whether the classifier reads the tokens' mean, though the
             file may have a MAP head too.
     """
@@ -113,6 +115,7 @@ class Layout:
     renames: tuple[tuple[str, str], ...] = ()
     left_out: str = r"(?!)"
     fixed_positions: bool = False
+    token_has_position: bool = True
     head_reads_mean: bool = False
 
     def row(self, ours: str) -> Row | None:

@@ -10,7 +10,7 @@ import keras
 from keras_vit_scale.models.config import check_positive_integers, image_shape
 from keras_vit_scale.models.vit import ViT
 from keras_vit_scale.weights.archive import WeightsError
-from keras_vit_scale.weights.checkpoint import check_options, open_checkpoint
+from keras_vit_scale.weights.checkpoint import PATCHES, check_options, open_checkpoint
 from keras_vit_scale.weights.description import describe_model, preset_name, weights_of
 from keras_vit_scale.weights.positions import check_method
 from keras_vit_scale.weights.sources import locate
@@ -118,7 +118,9 @@ def from_pretrained(
         size = wanted.image_size if image_size is None else image_shape(image_size)
         wanted = replace(wanted, grid=_grid(size, wanted.config.patch_size))
         shapes = wanted.shapes()
-        _refuse(checkpoint.check(found, shapes), found, None)
+        # Patches may be resampled: the kernel there has the size of the file's.
+        there = shapes | {PATCHES: found.shapes()[PATCHES]}
+        _refuse(checkpoint.check(found, there), found, None)
         values = checkpoint.arrays(found, shapes, wanted.grid, resample)
     model = ViT(
         preset_name(wanted.config) or wanted.config,

@@ -83,7 +83,7 @@ def their_arrays(model: keras.Model, description: Description, layout) -> dict[s
     if description.positions == "sincos" and not layout.fixed_positions:
         fixed = sincos_2d(*description.grid, description.config.width)
         ours[POSITION] = fixed[None].astype("float32")
-    if description.pooling == "token" and POSITION in ours and layout is not BIG_VISION:
+    if description.pooling == "token" and POSITION in ours and layout.token_has_position:
         # The [class] token has a position of its own there, which zero leaves without effect.
         ours[POSITION] = np.concatenate([np.zeros_like(ours[TOKEN]), ours[POSITION]], axis=1)
     pieces = defaultdict(dict)
@@ -93,16 +93,7 @@ def their_arrays(model: keras.Model, description: Description, layout) -> dict[s
                 pieces[row.theirs.replace("{i}", str(i))][row.part] = row.form.write(array)
         elif row.ours in ours:
             pieces[row.theirs][row.part] = row.form.write(ours[row.ours])
-    if layout is VIT:
-        prefix, without = "vit.", "classifier."
-    elif layout is SIGLIP:
-        prefix, without = "vision_model.", "classifier."
-    else:
-        prefix, without = "", ""
-    return {
-        name if without and name.startswith(without) else prefix + name: _joined(parts)
-        for name, parts in pieces.items()
-    }
+    return {name: _joined(parts) for name, parts in pieces.items()}
 
 
 def _joined(parts):

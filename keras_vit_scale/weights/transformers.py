@@ -48,33 +48,33 @@ VIT = Layout(
     rows=(
         Row(
             "patch_embedding/kernel",
-            "embeddings.patch_embeddings.projection.weight",
+            "vit.embeddings.patch_embeddings.projection.weight",
             CONVOLUTION,
         ),
-        Row("patch_embedding/bias", "embeddings.patch_embeddings.projection.bias"),
-        Row("position_embedding/embedding", "embeddings.position_embeddings"),
-        Row("class_token/token", "embeddings.cls_token"),
+        Row("patch_embedding/bias", "vit.embeddings.patch_embeddings.projection.bias"),
+        Row("position_embedding/embedding", "vit.embeddings.position_embeddings"),
+        Row("class_token/token", "vit.embeddings.cls_token"),
         *attention_rows(
             "encoder/",
             {
-                "query": "encoder.layer.{i}.attention.attention.query",
-                "key": "encoder.layer.{i}.attention.attention.key",
-                "value": "encoder.layer.{i}.attention.attention.value",
-                "out": "encoder.layer.{i}.attention.output.dense",
+                "query": "vit.encoder.layer.{i}.attention.attention.query",
+                "key": "vit.encoder.layer.{i}.attention.attention.key",
+                "value": "vit.encoder.layer.{i}.attention.attention.value",
+                "out": "vit.encoder.layer.{i}.attention.output.dense",
             },
             optional=True,
         ),
         *norm_rows(
             {
-                "encoder/attention_norm": "encoder.layer.{i}.layernorm_before",
-                "encoder/mlp_norm": "encoder.layer.{i}.layernorm_after",
-                "norm/": "layernorm",
+                "encoder/attention_norm": "vit.encoder.layer.{i}.layernorm_before",
+                "encoder/mlp_norm": "vit.encoder.layer.{i}.layernorm_after",
+                "norm/": "vit.layernorm",
             }
         ),
         *linear_rows(
             {
-                "encoder/mlp_in": "encoder.layer.{i}.intermediate.dense",
-                "encoder/mlp_out": "encoder.layer.{i}.output.dense",
+                "encoder/mlp_in": "vit.encoder.layer.{i}.intermediate.dense",
+                "encoder/mlp_out": "vit.encoder.layer.{i}.output.dense",
                 "head/": "classifier",
             }
         ),
@@ -82,47 +82,56 @@ VIT = Layout(
     gelu="exact",
     epsilon=1e-12,
     settings=_settings,
-    renames=((r"^vit\.", ""),),
+    # A model without a classifier is written without its name.
+    renames=((r"^(?=(embeddings|encoder|layernorm|pooler)\.)", "vit."),),
 )
+
+#: torch.nn.MultiheadAttention joins query, key and value.
+_IN_PROJ = "vision_model.head.attention.in_proj"
 
 SIGLIP = Layout(
     name="transformers",
     rows=(
-        Row("patch_embedding/kernel", "embeddings.patch_embedding.weight", CONVOLUTION),
-        Row("patch_embedding/bias", "embeddings.patch_embedding.bias"),
-        Row("position_embedding/embedding", "embeddings.position_embedding.weight", TABLE),
+        Row(
+            "patch_embedding/kernel", "vision_model.embeddings.patch_embedding.weight", CONVOLUTION
+        ),
+        Row("patch_embedding/bias", "vision_model.embeddings.patch_embedding.bias"),
+        Row(
+            "position_embedding/embedding",
+            "vision_model.embeddings.position_embedding.weight",
+            TABLE,
+        ),
         *attention_rows(
             "encoder/",
             {
-                "query": "encoder.layers.{i}.self_attn.q_proj",
-                "key": "encoder.layers.{i}.self_attn.k_proj",
-                "value": "encoder.layers.{i}.self_attn.v_proj",
-                "out": "encoder.layers.{i}.self_attn.out_proj",
+                "query": "vision_model.encoder.layers.{i}.self_attn.q_proj",
+                "key": "vision_model.encoder.layers.{i}.self_attn.k_proj",
+                "value": "vision_model.encoder.layers.{i}.self_attn.v_proj",
+                "out": "vision_model.encoder.layers.{i}.self_attn.out_proj",
             },
         ),
-        # torch.nn.MultiheadAttention joins query, key and value.
         *(
-            Row(f"pooling/{name}_{kind}", f"head.attention.in_proj_{theirs}", form, part, 3)
+            Row(f"pooling/{name}_{kind}", f"{_IN_PROJ}_{theirs}", form, part, 3)
             for part, name in enumerate(("query", "key", "value"))
             for kind, theirs, form in (("kernel", "weight", LINEAR), ("bias", "bias", FLAT))
         ),
-        Row("pooling/probe", "head.probe"),
-        Row("pooling/out_kernel", "head.attention.out_proj.weight", FROM_HEADS),
-        Row("pooling/out_bias", "head.attention.out_proj.bias"),
+        Row("pooling/probe", "vision_model.head.probe"),
+        Row("pooling/out_kernel", "vision_model.head.attention.out_proj.weight", FROM_HEADS),
+        Row("pooling/out_bias", "vision_model.head.attention.out_proj.bias"),
         *norm_rows(
             {
-                "encoder/attention_norm": "encoder.layers.{i}.layer_norm1",
-                "encoder/mlp_norm": "encoder.layers.{i}.layer_norm2",
-                "norm/": "post_layernorm",
-                "pooling/mlp_norm": "head.layernorm",
+                "encoder/attention_norm": "vision_model.encoder.layers.{i}.layer_norm1",
+                "encoder/mlp_norm": "vision_model.encoder.layers.{i}.layer_norm2",
+                "norm/": "vision_model.post_layernorm",
+                "pooling/mlp_norm": "vision_model.head.layernorm",
             }
         ),
         *linear_rows(
             {
-                "encoder/mlp_in": "encoder.layers.{i}.mlp.fc1",
-                "encoder/mlp_out": "encoder.layers.{i}.mlp.fc2",
-                "pooling/mlp_in": "head.mlp.fc1",
-                "pooling/mlp_out": "head.mlp.fc2",
+                "encoder/mlp_in": "vision_model.encoder.layers.{i}.mlp.fc1",
+                "encoder/mlp_out": "vision_model.encoder.layers.{i}.mlp.fc2",
+                "pooling/mlp_in": "vision_model.head.mlp.fc1",
+                "pooling/mlp_out": "vision_model.head.mlp.fc2",
                 "head/": "classifier",
             }
         ),
@@ -130,7 +139,6 @@ SIGLIP = Layout(
     gelu="tanh",
     epsilon=1e-6,
     settings=_settings,
-    renames=((r"^vision_model\.", ""),),
-    left_out=r"text_model\.|logit_(scale|bias)$|(vision_model\.)?embeddings\.position_ids$",
+    left_out=r"text_model\.|logit_(scale|bias)$|vision_model\.embeddings\.position_ids$",
     head_reads_mean=True,
 )

@@ -1,4 +1,4 @@
-"""Other libraries' models with random weights, and what they compute: for tests/test_weights_parity.py.
+"""Other libraries' models with random weights, and what they compute, for a test of parity.
 
     pip install torch==2.13.0
     pip install timm "transformers<5" keras keras-hub
