@@ -4,7 +4,7 @@ Models, the training recipe and the scaling laws of "Scaling Vision Transformers
 (Zhai, Kolesnikov, Houlsby, Beyer, arXiv 2106.04560).
 
 What Keras must know to load a saved model is imported at once; `data`, `evaluation`,
-`planning`, `runs`, `scaling` and the callbacks of `training` when they are first used.
+`planning`, `runs`, `scaling`, `weights` and the callbacks of `training` when they are first used.
 """
 
 import importlib
@@ -60,20 +60,31 @@ __all__ = [
     "ViT_s28",
     "data",
     "evaluation",
+    "from_pretrained",
     "head_and_body",
     "load_classifier",
+    "load_weights_from",
     "planning",
     "preset",
     "runs",
+    "save_weights_as",
     "scaling",
     "training",
+    "weights",
 ]
 
-_LATER = {"Cooldown": "training", "FewShot": "evaluation", "load_classifier": "evaluation"}
+_LATER = {
+    "Cooldown": "training",
+    "FewShot": "evaluation",
+    "from_pretrained": "weights",
+    "load_classifier": "evaluation",
+    "load_weights_from": "weights",
+    "save_weights_as": "weights",
+}
 
 
 def __getattr__(name):
-    if name in ("data", "evaluation", "planning", "runs", "scaling"):
+    if name in ("data", "evaluation", "planning", "runs", "scaling", "weights"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LATER:
         return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -16,8 +16,9 @@ from keras_vit_scale.data import digits
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
 from keras_vit_scale.runs.run import loss_function, open_data
-from keras_vit_scale.runs.weights import resample_positions, start_from
+from keras_vit_scale.runs.weights import start_from
 from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
+from keras_vit_scale.weights import resample_positions
 
 CONFIG = TrainConfig(
     "width=6,depth=1,mlp_dim=7,heads=2,patch_size=4",

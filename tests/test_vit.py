@@ -12,7 +12,7 @@ from conftest import TINY, as_numpy, randomise
 
 import keras_vit_scale
 from keras_vit_scale import ViT, ViTConfig
-from keras_vit_scale.models import to_blocks
+from keras_vit_scale.models import block_outputs, to_blocks
 
 #: Memory of the machine in bytes.
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -93,6 +93,24 @@ def test_gelu_has_two_forms(pooling, rng):
     assert 1e-6 < np.abs(outputs[0] - outputs[1]).max() < 0.05
 
 
+def test_epsilon_is_that_of_every_norm(rng):
+    """Keras' own norms in the blocks apart do the same; a large one shows where it is missing."""
+    images = rng.normal(size=(3, 4, 4, 3)).astype("float32")
+    models = [ViT(TINY, None, image_size=4, epsilon=epsilon) for epsilon in (1e-6, 0.5)]
+    randomise(models[0], rng)
+    models[1].set_weights(models[0].get_weights())
+    blocks = to_blocks(models[1])
+    norms = [layer for layer in blocks._flatten_layers() if "Normalization" in type(layer).__name__]
+    assert {norm.epsilon for norm in norms} == {0.5}
+    assert len(norms) == 2 * TINY.depth + 2
+    outputs = [as_numpy(model(images)) for model in (*models, blocks)]
+    np.testing.assert_allclose(outputs[1], outputs[2], rtol=1e-4, atol=1e-5)
+    assert np.abs(outputs[0] - outputs[1]).max() > 0.01
+    tokens = block_outputs(models[1], images)[-1]
+    encoder = keras.Model(models[1].input, models[1].get_layer("encoder").output)
+    np.testing.assert_allclose(as_numpy(encoder(images)), as_numpy(tokens), rtol=1e-4, atol=1e-5)
+
+
 def test_classifier_starts_at_zero_with_the_given_bias(rng):
     model = ViT(TINY, 5, image_size=4, head_bias=-10.0)
     logits = model.predict(rng.normal(size=(2, 4, 4, 3)), verbose=0)
@@ -135,7 +153,7 @@ def test_every_layer_is_rebuilt_from_its_config():
     models = [
         ViT(TINY, 5, image_size=8, pooling="token", unroll=True, dtype="float32"),
         ViT(
-            wide, 5, image_size=8, gelu="exact", positions="sincos", dropout=0.1,
+            wide, 5, image_size=8, gelu="exact", epsilon=1e-5, positions="sincos", dropout=0.1,
             stochastic_depth=0.2, remat="full", frozen_blocks=2, dtype="mixed_bfloat16",
         ),
     ]  # fmt: skip
@@ -174,6 +192,7 @@ def test_preset_builders_are_the_presets():
         ({"positions": "sin"}, "`positions` must be one of"),
         ({"positions": "sincos"}, "a multiple of 4: choose such a width"),
         ({"gelu": "relu"}, "`gelu` must be one of"),
+        ({"epsilon": 0}, "`epsilon` must be a number in (0, 1)"),
         ({"dropout": 1}, "`dropout` must be a number in [0, 1)"),
         ({"stochastic_depth": "0.1"}, "`stochastic_depth` must be a number in [0, 1)"),
         ({"remat": "none"}, "`remat` must be one of"),

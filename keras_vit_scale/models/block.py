@@ -10,7 +10,7 @@ from keras import initializers, ops
 
 from keras_vit_scale.models.dropping import keep_all
 
-#: LayerNorm's epsilon in the authors' code; Keras' own default is 1e-3.
+#: LayerNorm's epsilon in the authors' code; Keras' own default is 1e-3, others train with 1e-12.
 EPSILON = 1e-6
 
 #: Forms of GELU: the authors' code has "tanh", checkpoints from elsewhere often "exact".
@@ -77,25 +77,25 @@ def glorot_uniform(fan_in: int, fan_out: int) -> initializers.Initializer:
     return initializers.RandomUniform(-limit, limit)
 
 
-def block(x, w, *, gelu="tanh", drop=keep_all):
+def block(x, w, *, gelu="tanh", epsilon=EPSILON, drop=keep_all):
     """Tokens (B, N, D) through one block with weights `w`.
 
     `drop(y, site)` removes at random in training; see `dropping`.
     """
-    y = layer_norm(x, w, "attention_norm")
+    y = layer_norm(x, w, "attention_norm", epsilon)
     x = x + drop(attention(y, y, w), "attention")
-    y = layer_norm(x, w, "mlp_norm")
+    y = layer_norm(x, w, "mlp_norm", epsilon)
     return x + drop(mlp(y, w, gelu=gelu, drop=drop), "mlp")
 
 
-def layer_norm(x, w, name):
+def layer_norm(x, w, name, epsilon=EPSILON):
     """LayerNorm over the last axis with the weights `name`, in float32 at least."""
     y = ops.layer_normalization(
         ops.cast(x, "float32") if is_half(x.dtype) else x,
         gamma=w[f"{name}_scale"],
         beta=w[f"{name}_bias"],
         axis=-1,
-        epsilon=EPSILON,
+        epsilon=epsilon,
     )
     return ops.cast(y, x.dtype)
 
@@ -131,6 +131,16 @@ def mlp(x, w, *, gelu="tanh", drop=keep_all):
     y = ops.matmul(x, w["mlp_in_kernel"]) + w["mlp_in_bias"]
     y = drop(ops.gelu(y, approximate=gelu == "tanh"), "hidden")
     return ops.matmul(y, w["mlp_out_kernel"]) + w["mlp_out_bias"]
+
+
+def check_epsilon(epsilon: float):
+    """Refuses an epsilon that is no positive number, or so large that it is a mistake.
+
+    Raises:
+        ValueError: If it is not above 0 and below 1.
+    """
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+        raise ValueError(f"`epsilon` must be a number in (0, 1). Received: epsilon={epsilon!r}")
 
 
 def is_half(dtype) -> bool:

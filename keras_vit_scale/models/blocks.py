@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_vit_scale.models.block import EPSILON, check_gelu
+from keras_vit_scale.models.block import EPSILON, check_epsilon, check_gelu
 from keras_vit_scale.models.config import check_heads, check_positive_integers
 from keras_vit_scale.models.dropping import check_rates, draw_scales
 
@@ -11,13 +11,15 @@ from keras_vit_scale.models.dropping import check_rates, draw_scales
 class AttentionAndMLP(keras.layers.Layer):
     """What a block and attention pooling share: attention, a norm and two dense layers."""
 
-    def __init__(self, heads, mlp_dim, *, gelu="tanh", **kwargs):
+    def __init__(self, heads, mlp_dim, *, gelu="tanh", epsilon=EPSILON, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(heads=heads, mlp_dim=mlp_dim)
         check_gelu(gelu)
+        check_epsilon(epsilon)
         self.heads = heads
         self.mlp_dim = mlp_dim
         self.gelu = gelu
+        self.epsilon = epsilon
 
     def build(self, input_shape):
         width, dtype = input_shape[-1], self.dtype_policy
@@ -35,7 +37,7 @@ class AttentionAndMLP(keras.layers.Layer):
     def add_norm(self, name, width):
         """A LayerNorm, in float32 whatever the policy, as those of the stacked layers are."""
         norm = keras.layers.LayerNormalization(
-            epsilon=EPSILON,
+            epsilon=self.epsilon,
             dtype=keras.DTypePolicy("float32") if self.is_mixed else self.dtype_policy,
             name=name,
         )
@@ -76,6 +78,7 @@ class AttentionAndMLP(keras.layers.Layer):
             "heads": self.heads,
             "mlp_dim": self.mlp_dim,
             "gelu": self.gelu,
+            "epsilon": self.epsilon,
         }
 
 
@@ -91,6 +94,7 @@ class Block(AttentionAndMLP):
         heads: Attention heads; they must divide the width of the input.
         mlp_dim: Hidden features of the MLP.
         gelu: "tanh", the authors' form, or "exact".
+        epsilon: What LayerNorm adds to the variance; the authors' is 1e-6.
         dropout: Rate of dropout after attention, after GELU and after the MLP.
         stochastic_depth: Rate at which training skips this block's branches,
             image by image.
@@ -117,8 +121,8 @@ class Block(AttentionAndMLP):
     >>> block.mlp_in.enable_lora(rank=3)
     """
 
-    def __init__(self, heads, mlp_dim, *, gelu="tanh", dropout=0.0, stochastic_depth=0.0, **kwargs):
-        super().__init__(heads, mlp_dim, gelu=gelu, **kwargs)
+    def __init__(self, heads, mlp_dim, *, dropout=0.0, stochastic_depth=0.0, **kwargs):
+        super().__init__(heads, mlp_dim, **kwargs)
         check_rates(dropout=dropout, stochastic_depth=stochastic_depth)
         self.dropout = dropout
         self.stochastic_depth = stochastic_depth

@@ -48,6 +48,7 @@ def to_blocks(model):
             encoder.heads,
             encoder.mlp_dim,
             gelu=encoder.gelu,
+            epsilon=encoder.epsilon,
             dropout=encoder.dropout,
             stochastic_depth=float(rate),
             dtype=encoder.dtype_policy,
@@ -155,7 +156,7 @@ def _encoder_of(blocks, remat, unroll):
         raise ValueError("The model must have layers `Block`, which `to_blocks` makes.")
     for block in blocks:
         _check_not_quantised(block)
-    alike = ("heads", "mlp_dim", "gelu", "dropout", "dtype_policy")
+    alike = ("heads", "mlp_dim", "gelu", "epsilon", "dropout", "dtype_policy")
     for name in alike:
         values = [getattr(block, name) for block in blocks]
         if any(value != values[0] for value in values):
@@ -172,6 +173,7 @@ def _encoder_of(blocks, remat, unroll):
         first.heads,
         first.mlp_dim,
         gelu=first.gelu,
+        epsilon=first.epsilon,
         dropout=first.dropout,
         stochastic_depth=last.stochastic_depth,
         remat=remat,

@@ -7,7 +7,13 @@ import numpy as np
 from keras import ops
 
 from keras_vit_scale.models.adapters import WithoutAdapters
-from keras_vit_scale.models.block import block, block_weights, check_gelu
+from keras_vit_scale.models.block import (
+    EPSILON,
+    block,
+    block_weights,
+    check_epsilon,
+    check_gelu,
+)
 from keras_vit_scale.models.config import check_heads, check_positive_integers
 from keras_vit_scale.models.dropping import (
     check_rates,
@@ -39,6 +45,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         heads: Attention heads; they must divide the width of the input.
         mlp_dim: Hidden features of each block's MLP.
         gelu: "tanh", the authors' form, or "exact".
+        epsilon: What LayerNorm adds to the variance; the authors' is 1e-6.
         dropout: Rate of dropout in training: of the tokens that enter, and in
             each block after attention, after GELU and after the MLP. The paper
             uses none.
@@ -89,6 +96,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         mlp_dim,
         *,
         gelu="tanh",
+        epsilon=EPSILON,
         dropout=0.0,
         stochastic_depth=0.0,
         remat="auto",
@@ -99,6 +107,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         super().__init__(**kwargs)
         check_positive_integers(depth=depth, heads=heads, mlp_dim=mlp_dim)
         check_gelu(gelu)
+        check_epsilon(epsilon)
         check_rates(dropout=dropout, stochastic_depth=stochastic_depth)
         check_remat(remat)
         check_frozen_blocks(frozen_blocks, depth)
@@ -110,6 +119,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         self.heads = heads
         self.mlp_dim = mlp_dim
         self.gelu = gelu
+        self.epsilon = epsilon
         self.dropout = dropout
         self.stochastic_depth = stochastic_depth
         self.remat = remat
@@ -220,7 +230,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         """One block of tokens, rematerialised as asked."""
         drop = dropping(self.dropout, **drawn)
         body = rematerialised(
-            lambda x, w: block(x, w, gelu=self.gelu, drop=drop),
+            lambda x, w: block(x, w, gelu=self.gelu, epsilon=self.epsilon, drop=drop),
             self.remat,
             scanned=not self._unrolled,
         )
@@ -269,6 +279,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
             "heads": self.heads,
             "mlp_dim": self.mlp_dim,
             "gelu": self.gelu,
+            "epsilon": self.epsilon,
             "dropout": self.dropout,
             "stochastic_depth": self.stochastic_depth,
             "remat": self.remat,

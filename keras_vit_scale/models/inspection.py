@@ -29,7 +29,7 @@ def block_outputs(model, images):
     >>> block_outputs(model, np.zeros((3, 16, 16, 3), "float32")).shape == (1, 3, 4, 32)
     True
     """
-    return _collect(model, images, lambda x, w, y: y)
+    return _collect(model, images, lambda x, w, y, epsilon: y)
 
 
 def attention_maps(model, images):
@@ -55,15 +55,15 @@ def attention_maps(model, images):
     True
     """
 
-    def weights(x, w, y):
-        tokens = layer_norm(x, w, "attention_norm")
+    def weights(x, w, y, epsilon):
+        tokens = layer_norm(x, w, "attention_norm", epsilon)
         return attention_map(tokens, tokens, w)
 
     return _collect(model, images, weights)
 
 
 def _collect(model, images, read):
-    """Stacks `read(x, w, y)` over the blocks: the input, weights and output of each."""
+    """Stacks `read(x, w, y, epsilon)` over the blocks: input, weights and output of each."""
     encoders = [layer for layer in model._flatten_layers() if isinstance(layer, Encoder)]
     if len(encoders) != 1:
         raise ValueError(
@@ -75,8 +75,8 @@ def _collect(model, images, read):
 
     def call(x, training=False):
         for w in encoder.block_list():
-            y = block(x, w, gelu=encoder.gelu)
-            seen.append(read(x, w, y))
+            y = block(x, w, gelu=encoder.gelu, epsilon=encoder.epsilon)
+            seen.append(read(x, w, y, encoder.epsilon))
             x = y
         return x
 

@@ -5,9 +5,11 @@ from keras import ops
 
 from keras_vit_scale.models.adapters import WithoutAdapters
 from keras_vit_scale.models.block import (
+    EPSILON,
     WeightSpec,
     attention,
     attention_weights,
+    check_epsilon,
     check_gelu,
     layer_norm,
     mlp,
@@ -39,6 +41,7 @@ class AttentionPooling(WithoutAdapters, keras.layers.Layer):
         heads: Attention heads; they must divide the width of the tokens.
         mlp_dim: Hidden features of the MLP.
         gelu: "tanh", the authors' form, or "exact".
+        epsilon: What LayerNorm adds to the variance; the authors' is 1e-6.
         **kwargs: `name`, `dtype` and `trainable` of a Keras layer.
 
     Call arguments:
@@ -59,13 +62,15 @@ class AttentionPooling(WithoutAdapters, keras.layers.Layer):
     True
     """
 
-    def __init__(self, heads, mlp_dim, *, gelu="tanh", **kwargs):
+    def __init__(self, heads, mlp_dim, *, gelu="tanh", epsilon=EPSILON, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(heads=heads, mlp_dim=mlp_dim)
         check_gelu(gelu)
+        check_epsilon(epsilon)
         self.heads = heads
         self.mlp_dim = mlp_dim
         self.gelu = gelu
+        self.epsilon = epsilon
 
     def build(self, input_shape):
         width = input_shape[-1]
@@ -85,7 +90,7 @@ class AttentionPooling(WithoutAdapters, keras.layers.Layer):
         w = {name: ops.convert_to_tensor(v) for name, v in self.head.items()}
         probe = ops.broadcast_to(w["probe"], (ops.shape(tokens)[0], 1, tokens.shape[-1]))
         y = attention(probe, tokens, w)
-        y = y + mlp(layer_norm(y, w, "mlp_norm"), w, gelu=self.gelu)
+        y = y + mlp(layer_norm(y, w, "mlp_norm", self.epsilon), w, gelu=self.gelu)
         return y[:, 0]
 
     def compute_output_shape(self, input_shape):
@@ -97,6 +102,7 @@ class AttentionPooling(WithoutAdapters, keras.layers.Layer):
             "heads": self.heads,
             "mlp_dim": self.mlp_dim,
             "gelu": self.gelu,
+            "epsilon": self.epsilon,
         }
 
 
@@ -119,14 +125,16 @@ class TokenPooling(keras.layers.Layer):
         return (input_shape[0], input_shape[-1])
 
 
-def pooling_layer(pooling: str, heads: int, mlp_dim: int, gelu: str, **kwargs):
+def pooling_layer(pooling: str, heads: int, mlp_dim: int, gelu: str, epsilon: float, **kwargs):
     """The layer, named `pooling`, that an option of `POOLINGS` stands for.
 
     Raises:
         ValueError: If there is no such option.
     """
     if pooling == "map":
-        return AttentionPooling(heads, mlp_dim, gelu=gelu, name="pooling", **kwargs)
+        return AttentionPooling(
+            heads, mlp_dim, gelu=gelu, epsilon=epsilon, name="pooling", **kwargs
+        )
     if pooling == "gap":
         return keras.layers.GlobalAveragePooling1D(name="pooling", **kwargs)
     if pooling == "token":

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit_scale.models.block import EPSILON, is_half
+from keras_vit_scale.models.block import EPSILON, check_epsilon, is_half
 from keras_vit_scale.models.config import ViTConfig, image_shape
 from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
 from keras_vit_scale.models.encoder import Encoder
@@ -20,6 +20,7 @@ def ViT(
     head_bias: float = 0.0,
     positions: str = "learned",
     gelu: str = "tanh",
+    epsilon: float = EPSILON,
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
     remat: str | None = "auto",
@@ -44,6 +45,7 @@ def ViT(
         positions: `"learned"` (the paper's), or `"sincos"`, fixed and without
             weights, for a width that is a multiple of 4.
         gelu: `"tanh"` (the authors' code) or `"exact"`, in the blocks and in MAP.
+        epsilon: What every LayerNorm adds to the variance; 1e-6 is the authors'.
         dropout: Rate of dropout in training: after the position embedding, and in
             each block after attention, GELU and MLP. The paper uses none.
         stochastic_depth: Rate at which training skips the last block's branches,
@@ -100,6 +102,7 @@ def ViT(
         raise ValueError(
             f"`positions` must be one of {POSITIONS}. Received: positions={positions!r}"
         )
+    check_epsilon(epsilon)
     height, width = image_shape(image_size)
     if height % config.patch_size or width % config.patch_size:
         raise ValueError(
@@ -124,6 +127,7 @@ def ViT(
         config.heads,
         config.mlp_dim,
         gelu=gelu,
+        epsilon=epsilon,
         dropout=dropout,
         stochastic_depth=stochastic_depth,
         remat=remat,
@@ -132,8 +136,8 @@ def ViT(
         dtype=dtype,
         name="encoder",
     )(x)
-    x = keras.layers.LayerNormalization(epsilon=EPSILON, dtype=wide, name="norm")(x)
-    x = pooling_layer(pooling, config.heads, config.mlp_dim, gelu, dtype=dtype)(x)
+    x = keras.layers.LayerNormalization(epsilon=epsilon, dtype=wide, name="norm")(x)
+    x = pooling_layer(pooling, config.heads, config.mlp_dim, gelu, epsilon, dtype=dtype)(x)
     if num_classes is not None:
         x = keras.layers.Dense(
             num_classes,

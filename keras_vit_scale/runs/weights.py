@@ -3,31 +3,10 @@
 from pathlib import Path
 
 import keras
-import numpy as np
-import scipy.ndimage
+
+from keras_vit_scale.weights.positions import resample_positions
 
 POSITIONS = "position_embedding/embedding"
-
-
-def resample_positions(
-    embedding: np.ndarray, old: tuple[int, int], new: tuple[int, int]
-) -> np.ndarray:
-    """Position embeddings (1, N, D) of a grid of tokens, interpolated bilinearly for another.
-
-    The corners stay where they are, as in the authors' code.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from keras_vit_scale.runs.weights import resample_positions
-    >>> line = np.array([[[0.0], [3.0]]])
-    >>> resample_positions(line, (1, 2), (1, 4))[0, :, 0]
-    array([0., 1., 2., 3.])
-    """
-    width = embedding.shape[-1]
-    grid = embedding.reshape(*old, width)
-    zoom = (new[0] / old[0], new[1] / old[1], 1)
-    return scipy.ndimage.zoom(grid, zoom, order=1).reshape(1, -1, width)
 
 
 def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:

@@ -1,0 +1,410 @@
+"""A file of weights read through a layout: what its model is, whether it fits, its arrays."""
+
+import math
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_vit_scale.models.block import check_epsilon, check_gelu
+from keras_vit_scale.models.config import ViTConfig, image_shape
+from keras_vit_scale.models.pooling import POOLINGS
+from keras_vit_scale.weights.archive import WeightsError, open_archive
+from keras_vit_scale.weights.big_vision import BIG_VISION
+from keras_vit_scale.weights.description import Description, usual_heads
+from keras_vit_scale.weights.keras_hub import KERAS_HUB, open_preset
+from keras_vit_scale.weights.layout import Row
+from keras_vit_scale.weights.positions import resample_patches, resample_positions
+from keras_vit_scale.weights.refusals import refuse_unknown_parts
+from keras_vit_scale.weights.timm import TIMM
+from keras_vit_scale.weights.transformers import SIGLIP, VIT
+
+#: All layouts that are known, in no order: their names have nothing in common.
+LAYOUTS = (BIG_VISION, TIMM, VIT, SIGLIP, KERAS_HUB)
+
+#: Where the positions are, which have their own way in.
+POSITION = "position_embedding/embedding"
+TOKEN = "class_token/token"
+PATCHES = "patch_embedding/kernel"
+
+
+class Checkpoint:
+    """An open file of weights whose layout is known.
+
+    Nothing but headers is read before `arrays` is called.
+
+    Args:
+        archive: The open file.
+        ignore: Beginnings of names that are left out.
+
+    Raises:
+        WeightsError: If the file follows no known layout, or has parts that our
+            architecture lacks.
+    """
+
+    def __init__(self, archive, ignore: Sequence[str] = ()):
+        self.archive = archive
+        names = [name for name in archive.infos if not name.startswith(tuple(ignore))]
+        self.layout = next((layout for layout in LAYOUTS if layout.recognises(names)), None)
+        if self.layout is None:
+            first = ", ".join(sorted(names)[:5])
+            raise WeightsError(
+                "The file must hold a Vision Transformer as big_vision, vision_transformer, timm, "
+                "transformers (ViT, SigLIP) or KerasHub write it. "
+                f"Received: {archive.path} with {len(names)} arrays: {first} ..."
+            )
+        #: Names in the file by those of the layout's table.
+        self.names = {}
+        for name in names:
+            known = self.layout.rename(name)
+            if known is not None and self.names.setdefault(known, name) != name:
+                raise WeightsError(
+                    "Each weight must be in the file once. "
+                    f"Received: {self.names[known]!r} and {name!r}, both {known!r}"
+                )
+        refuse_unknown_parts(self.names)
+        self._stack_names()
+
+    def close(self):
+        """Closes the file."""
+        self.archive.close()
+
+    def _stack_names(self):
+        """Finds how many blocks there are, and whether the file has them stacked."""
+        patches = self.layout.row("encoder/mlp_in_kernel").theirs
+        before, _, after = patches.partition("_{i}" if "_{i}" in patches else "{i}")
+        self.stacked = before + after in self.names
+        if self.stacked:
+            self.depth = self._shape(before + after, 3)[0]
+            return
+        pattern = re.escape(patches).replace(r"\{i\}", "([0-9]{1,6})")
+        numbers = {int(m[1]) for name in self.names if (m := re.fullmatch(pattern, name))}
+        self.depth = len(numbers)
+        if not numbers or numbers != set(range(self.depth)):
+            raise WeightsError(
+                f"Blocks must be numbered from 0 on, without a gap, by names such as {patches!r}. "
+                f"Received: {sorted(numbers)[:100]}"
+            )
+
+    def describe(
+        self,
+        *,
+        pooling: str | None = None,
+        gelu: str | None = None,
+        epsilon: float | None = None,
+        heads: int | None = None,
+        grid: tuple[int, int] | None = None,
+        model_heads: int | None = None,
+    ) -> Description:
+        """What the file's model is: from arguments, config.json, shapes, customs, in this order.
+
+        Args:
+            pooling: Instead of what the file has.
+            gelu: The same.
+            epsilon: The same.
+            heads: The same.
+            grid: The same.
+            model_heads: Those of the model to fill, for files that do not say theirs.
+
+        Raises:
+            WeightsError: If that cannot be told, or is no ViT that we can build.
+        """
+        said = self._settings()
+        patch_rows, patch_columns, channels, width = self._ours(PATCHES, 4)
+        if patch_rows != patch_columns or channels != 3:
+            raise WeightsError(
+                "Patches must be square and of 3 channels. "
+                f"Received: {patch_rows} x {patch_columns} x {channels}"
+            )
+        mlp_dim = self._ours("encoder/mlp_in_kernel", 2)[-1]
+        heads = heads or self._heads_by_shape() or said.get("heads") or model_heads
+        heads = heads or usual_heads(width, mlp_dim)
+        if heads is None:
+            raise WeightsError(
+                "The number of heads is in no weight's shape here, and no known size has these "
+                f"widths: say it by `heads=`. Received: width={width}, mlp_dim={mlp_dim}"
+            )
+        pooling = pooling or said.get("pooling") or self._pooling()
+        if pooling == "gap" and self._has(TOKEN):
+            raise WeightsError(
+                "Mean pooling beside a [class] token is not what `ViT` has; pooling='token' and "
+                f"num_classes=None read the rest. Received: {self.names[self._their(TOKEN)]!r}"
+            )
+        gelu = gelu or said.get("gelu") or self.layout.gelu
+        epsilon = epsilon or said.get("epsilon") or self.layout.epsilon
+        try:
+            config = ViTConfig(width, self.depth, mlp_dim, heads, patch_rows)
+            size = image_shape(said["image_size"]) if "image_size" in said else None
+            check_epsilon(epsilon)
+        except (ValueError, TypeError) as error:
+            raise WeightsError(f"The file must describe a Vision Transformer. {error}") from error
+        return Description(
+            config=config,
+            grid=self._grid(patch_rows, size, grid),
+            pooling=pooling,
+            positions="learned" if self._has(POSITION) else self._fixed(),
+            gelu=gelu,
+            epsilon=epsilon,
+            num_classes=self._ours("head/kernel", 2)[1] if self._has("head/kernel") else None,
+        )
+
+    def _settings(self):
+        if self.archive.config is None:
+            return {}
+        try:
+            return self.layout.settings(self.archive.config)
+        except (AttributeError, TypeError, KeyError, IndexError) as error:
+            raise WeightsError(
+                f"The config.json beside the weights must be one of {self.layout.name}. "
+                f"Received one at which reading fails: {error}"
+            ) from error
+
+    def _heads_by_shape(self):
+        """Heads, where query kernels have three axes."""
+        row = self.layout.row("encoder/query_kernel")
+        if row.form.shape((1, 1, 1)) != (1, 1, 1):
+            return None
+        return self._ours("encoder/query_kernel", 3)[1]
+
+    def _pooling(self):
+        if self._has(TOKEN):
+            return "token"
+        spare = self.layout.head_reads_mean and self._has("head/kernel")
+        return "map" if self._has("pooling/probe") and not spare else "gap"
+
+    def _fixed(self):
+        if not self.layout.fixed_positions:
+            raise WeightsError(f"The file must hold positions: {self._their(POSITION)!r}.")
+        return "sincos"
+
+    def _grid(self, patch, image_size, grid):
+        """Rows and columns of patches, of which there are as many as positions."""
+        if not self._has(POSITION):
+            if grid is None and image_size is None:
+                return (224 // patch, 224 // patch)
+            return grid or (image_size[0] // patch, image_size[1] // patch)
+        tokens = self._ours(POSITION, 3)[1]
+        fits = (tokens, tokens - 1)
+        if grid is not None:
+            if grid[0] * grid[1] not in fits:
+                raise WeightsError(f"`grid` must have {tokens} patches. Received: grid={grid}")
+            return grid
+        if image_size is not None:
+            rows, columns = image_size[0] // patch, image_size[1] // patch
+            if rows * columns in fits:
+                return rows, columns
+        for n in fits:
+            side = math.isqrt(n)
+            if side and side * side == n:
+                return side, side
+        raise WeightsError(
+            "Positions that fill no square must be given a grid: say grid=(rows, columns). "
+            f"Received: {tokens} positions"
+        )
+
+    def check(self, description: Description, wanted: Mapping[str, tuple]) -> list[str]:
+        """Everything that keeps the file from filling weights of our names and shapes.
+
+        Args:
+            description: What the file's model is.
+            wanted: Shapes by our names, the encoder's stacked.
+        """
+        problems = []
+        claimed = set()
+        if description.num_classes is not None and "head/kernel" not in wanted:
+            claimed |= {self._their("head/kernel"), self._their("head/bias")}
+        if description.pooling == "gap" and self.layout.head_reads_mean:
+            claimed |= {row.theirs for row in self.layout.rows if row.ours.startswith("pooling/")}
+        for ours, shape in wanted.items():
+            row = self.layout.row(ours)
+            if row is None:
+                problems.append(f"{ours} has no name in {self.layout.name}")
+                continue
+            blocks = ours.startswith("encoder/")
+            one = row.their_shape(shape[1:] if blocks else shape)
+            if ours == POSITION:
+                one = row.their_shape((1, self._ours(POSITION, 3)[1], shape[2]))
+            names = self._block_names(row, shape[0]) if blocks else [row.theirs]
+            claimed.update(names)
+            missing = [name for name in names if name not in self.names]
+            if missing == names and row.optional:
+                continue
+            problems += [f"{name} is missing" for name in dict.fromkeys(missing)]
+            for name in names:
+                if name in self.names:
+                    expected = (shape[0], *one) if blocks and self.stacked else one
+                    problems += self._wrong(name, expected)
+        problems += [f"{name} is unknown" for name in self.names if name not in claimed]
+        return list(dict.fromkeys(problems))
+
+    def _wrong(self, name, expected):
+        info = self.archive.infos[self.names[name]]
+        if tuple(info.shape) != tuple(expected):
+            return [f"{name} is {tuple(info.shape)}, not {tuple(expected)}"]
+        if not is_floating(info.dtype):
+            return [f"{name} holds {info.dtype}, not floating-point numbers"]
+        return []
+
+    def arrays(
+        self, description: Description, wanted: Mapping[str, tuple], grid, resample: str
+    ) -> dict[str, np.ndarray]:
+        """The weights by our names, in float32, stacked and resampled; a warning of any not finite.
+
+        Call it after `check` has found nothing.
+
+        Args:
+            description: What the file's model is.
+            wanted: Shapes by our names, the encoder's stacked.
+            grid: Rows and columns of patches of the positions wanted.
+            resample: How positions are resampled.
+
+        Raises:
+            WeightsError: If an array cannot be read.
+        """
+        # Arrays that are parts of one are read once: ours are grouped by theirs.
+        groups = defaultdict(list)
+        for ours in wanted:
+            row = self.layout.row(ours)
+            groups[row.theirs].append(row)
+        found, broken = {}, []
+        for rows in groups.values():
+            self._read_group(rows, wanted, found, broken)
+        if broken:
+            warnings.warn(
+                f"{self.archive.path} holds values that are not finite, in {', '.join(broken)}",
+                stacklevel=3,
+            )
+        if POSITION in found:
+            self._place(found, description.grid, grid, resample)
+        if PATCHES in found:
+            found[PATCHES] = resample_patches(found[PATCHES], wanted[PATCHES][0])
+        return found
+
+    def _read_group(self, rows, wanted, found, broken):
+        first = rows[0]
+        if not first.ours.startswith("encoder/"):
+            array = self._read(first.theirs, broken)
+            for row in rows:
+                shape = wanted[row.ours]
+                if row.ours == POSITION:
+                    shape = (1, array.size // shape[2], shape[2])
+                if row.ours == PATCHES:
+                    shape = row.form.ours(array.shape)
+                found[row.ours] = np.ascontiguousarray(row.form.read(row.piece(array), shape))
+            return
+        depth = wanted[first.ours][0]
+        names = self._block_names(first, depth)
+        if self.stacked:
+            found[first.ours] = self._read(names[0], broken)
+            return
+        stacks = [np.zeros(wanted[row.ours], "float32") for row in rows]
+        for i, name in enumerate(names):
+            if name in self.names:
+                array = self._read(name, broken)
+                for row, stack in zip(rows, stacks, strict=True):
+                    stack[i] = row.form.read(row.piece(array), stack.shape[1:])
+        found.update(zip((row.ours for row in rows), stacks, strict=True))
+
+    def _read(self, name, broken):
+        """One array in float32; its name joins `broken` if a value is not finite."""
+        array = self.archive.read(self.names[name])
+        if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None:
+            # NumPy writes bfloat16 as two bytes without a meaning.
+            import ml_dtypes
+
+            array = array.view(ml_dtypes.bfloat16)
+        array = array.astype("float32", copy=False)
+        if array.size and not (np.isfinite(array.max()) and np.isfinite(array.min())):
+            count = array.size - np.count_nonzero(np.isfinite(array))
+            broken.append(f"{self.names[name]} ({count} of {array.size})")
+        return array
+
+    @staticmethod
+    def _place(found, old, new, resample):
+        """Takes the position of a [class] token apart, adds it to the token, resamples the rest."""
+        positions = found[POSITION]
+        extra = positions.shape[1] - old[0] * old[1]
+        if extra and TOKEN in found and positions[:, 0].any():
+            found[TOKEN] = found[TOKEN] + positions[:, :1]
+        found[POSITION] = resample_positions(positions[:, extra:], old, new, resample)
+
+    def _block_names(self, row: Row, depth: int):
+        """Names of one weight in the file: one stacked, or one a block."""
+        if self.stacked:
+            return [row.theirs.replace("_{i}", "")]
+        return [row.theirs.replace("{i}", str(i)) for i in range(depth)]
+
+    def _their(self, ours):
+        """The name there of a weight of ours, of block 0 in the encoder."""
+        row = self.layout.row(ours)
+        if row is None:
+            return None
+        return self._block_names(row, 1)[0] if ours.startswith("encoder/") else row.theirs
+
+    def _has(self, ours):
+        return self._their(ours) in self.names
+
+    def _ours(self, ours, axes):
+        """Our shape of an array in the file, of one block in the encoder."""
+        row = self.layout.row(ours)
+        stacked = self.stacked and ours.startswith("encoder/")
+        shape = self._shape(self._their(ours), len(row.form.shape((1,) * axes)) + stacked)
+        return row.form.ours(shape[1:] if stacked else shape)
+
+    def _shape(self, name, axes):
+        if name not in self.names:
+            raise WeightsError(f"The file must hold {name!r}, by which its model is known.")
+        shape = tuple(self.archive.infos[self.names[name]].shape)
+        if len(shape) != axes or 0 in shape:
+            raise WeightsError(
+                f"{name!r} must have {axes} axes, none of them empty. Received: shape={shape}"
+            )
+        return shape
+
+
+def open_checkpoint(path: Path, *, ignore: Sequence[str] = (), **options) -> Checkpoint:
+    """Opens a file, or a folder of files, of another project.
+
+    Raises:
+        WeightsError: If it is refused.
+    """
+    path = Path(path)
+    if (path / "task.weights.h5").is_file() and (path / "model.weights.h5").is_file():
+        archive = open_preset(path, **options)
+    else:
+        archive = open_archive(path, **options)
+    try:
+        return Checkpoint(archive, ignore)
+    except BaseException:
+        archive.close()
+        raise
+
+
+def is_floating(dtype) -> bool:
+    """Whether an array of it holds floating-point numbers, bfloat16 among them."""
+    dtype = np.dtype(dtype)
+    bfloat16 = dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None
+    return dtype.kind == "f" or bfloat16 or "float" in dtype.name
+
+
+def check_options(pooling, gelu, epsilon, heads, grid):
+    """Refuses options of reading that are out of their range.
+
+    Raises:
+        ValueError: Naming the first that is.
+    """
+    if pooling is not None and pooling not in POOLINGS:
+        raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
+    if gelu is not None:
+        check_gelu(gelu)
+    if epsilon is not None:
+        check_epsilon(epsilon)
+    if heads is not None and (type(heads) is not int or heads < 1):
+        raise ValueError(f"`heads` must be a positive integer. Received: heads={heads!r}")
+    if grid is not None:
+        grid_sides = tuple(grid)
+        if len(grid_sides) != 2 or any(type(n) is not int or n < 1 for n in grid_sides):
+            raise ValueError(f"`grid` must be (rows, columns). Received: grid={grid!r}")
