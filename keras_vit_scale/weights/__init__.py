@@ -1,0 +1,1 @@
+"""Other projects' weights: files of named arrays, found, checked and read."""
