@@ -2,6 +2,7 @@
 
 import os
 import stat
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,10 +41,10 @@ def read_small(path: Path, limit: int = MAX_HEADER) -> bytes:
         WeightsError: If it is longer or cannot be read.
     """
     with open_file(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise WeightsError(f"{str(path)!r} may have at most {limit} bytes. Received: more")
-    return content
+        size = size_of(file)
+        if size > limit:
+            raise WeightsError(f"{str(path)!r} may have at most {limit} bytes. Received: {size}")
+        return file.read(size)
 
 
 def read_array(file: BinaryIO, offset: int, info: ArrayInfo) -> np.ndarray:
@@ -79,7 +80,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     A crash, an error or a full disk leaves what was there before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with open(temporary, "wb") as file:
             yield file
