@@ -136,8 +136,7 @@ def attack(path, whole):
         path.write_bytes(rng.choice(DAMAGES)(bytearray(whole), rng))
         try:
             survivors.append(read(path))
-        except WeightsError as error:
-            assert len(str(error)) < 2000
+        except WeightsError:
             refused += 1
     return survivors, refused
 

@@ -28,7 +28,6 @@ DTYPES = {
     np.dtype(t)
     for t in (
         *("float16", "float32", "float64", ml_dtypes.bfloat16),
-        *(ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2),
         *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"),
     )
 }

@@ -144,11 +144,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """
     arrays = {check_name(name): np.asarray(array) for name, array in arrays.items()}
     for name, array in arrays.items():
-        if check_dtype(name, array.dtype).kind == "V" and array.dtype.itemsize == 1:
-            raise WeightsError(
-                "NumPy's format has no name for 8-bit floats; write safetensors. "
-                f"Received: {name!r} of {array.dtype}"
-            )
+        check_dtype(name, array.dtype)
     with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(name + SUFFIX, "w", force_zip64=True) as stream:

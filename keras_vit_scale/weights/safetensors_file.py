@@ -28,7 +28,6 @@ from keras_vit_scale.weights.files import read_array, replacing, size_of
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": ml_dtypes.bfloat16,
-    "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
