@@ -51,19 +51,18 @@ class Archive:
     def __init__(self, path: Path, config: dict[str, Any] | None):
         self.path, self.config = path, config
         self.infos: dict[str, ArrayInfo] = {}
-        self._sources: dict[str, tuple[Format, str]] = {}
+        self._sources: dict[str, Format] = {}
         self._files = ExitStack()
 
-    def _add(self, file: Format, prefix: str) -> None:
+    def _add(self, file: Format) -> None:
         """Takes the arrays of one more file, which is then closed with the archive."""
         self._files.callback(file.close)
         for name, info in file.infos.items():
-            if prefix + name in self.infos:
+            if name in self.infos:
                 raise WeightsError(
-                    f"Two files must not hold arrays of one name. Received: {prefix + name!r} twice"
+                    f"Two files must not hold arrays of one name. Received: {name!r} twice"
                 )
-            self.infos[prefix + name] = info
-            self._sources[prefix + name] = file, name
+            self.infos[name], self._sources[name] = info, file
 
     def read(self, name: str) -> np.ndarray:
         """One array, of the shape and type that `infos` has for it.
@@ -72,9 +71,9 @@ class Archive:
             KeyError: If there is none of this name.
             WeightsError: If its bytes cannot be read, or have another checksum.
         """
-        file, its_name = self._sources[name]
+        file = self._sources[name]
         with _refusing(self.path):
-            return file.read(its_name)
+            return file.read(name)
 
     def close(self) -> None:
         self._files.close()
@@ -93,8 +92,8 @@ def open_archive(
 
     The format is told by content: safetensors, NumPy's `.npz`, HDF5 as Keras writes it,
     and PyTorch's `.pt` and `.bin` on request. Of a folder the weights are
-    `model.safetensors`, the shards of `model.safetensors.index.json`, a preset of
-    KerasHub (the arrays of its task's head come with "task/" before their names), or
+    `model.safetensors`, the shards of `model.safetensors.index.json`, the backbone of a
+    preset of KerasHub (`model.weights.h5`, or `model.weights.json` and its shards), or
     the only file of a format that is read.
 
     Names, shapes, types and sizes are checked against limits, and against the bytes that
@@ -126,12 +125,12 @@ def open_archive(
     folder = path if path.is_dir() else path.parent
     with ExitStack() as cleanup:
         with _refusing(path):
-            parts = parts_of(path, allow_torch_pickle) if folder == path else Parts({path: ""})
+            parts = parts_of(path, allow_torch_pickle) if folder == path else Parts([path])
             archive = Archive(path, read_config(folder))
             cleanup.callback(archive.close)
-        for part, prefix in parts.files.items():
+        for part in parts.files:
             with _refusing(part):
-                archive._add(_open_file(part, allow_torch_pickle, max_bytes), prefix)
+                archive._add(_open_file(part, allow_torch_pickle, max_bytes))
         with _refusing(path):
             check_total(archive.infos, max_bytes)
             _check_listed(archive.infos, parts.names)

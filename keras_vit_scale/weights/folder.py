@@ -10,7 +10,7 @@ CONFIG = "config.json"
 
 #: One of these is the weights of a folder, whatever else lies there.
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
-KERAS, KERAS_INDEX, KERAS_TASK = "model.weights.h5", "model.weights.json", "task.weights.h5"
+KERAS, KERAS_INDEX = "model.weights.h5", "model.weights.json"
 TORCH, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 STANDARD = (SAFETENSORS, SAFETENSORS_INDEX, KERAS, KERAS_INDEX)
 STANDARD_TORCH = (TORCH, TORCH_INDEX)
@@ -26,19 +26,16 @@ class Parts(NamedTuple):
     """The files that together hold the weights of a folder.
 
     Attributes:
-        files: Their paths, each with what is put before the names of its arrays.
+        files: Their paths.
         names: The arrays that must be there, where the folder has a list of them.
     """
 
-    files: dict[Path, str]
+    files: list[Path]
     names: frozenset[str] | None = None
 
 
 def parts_of(folder: Path, allow_torch: bool) -> Parts:
     """The files with a folder's weights.
-
-    The head of a preset of KerasHub, which lies in a file of its own, comes with "task/" before
-    its names.
 
     Raises:
         WeightsError: If there is none, or more than one could be meant, or an index
@@ -61,10 +58,7 @@ def parts_of(folder: Path, allow_torch: bool) -> Parts:
     (name,) = found
     if name in (SAFETENSORS_INDEX, TORCH_INDEX, KERAS_INDEX):
         return _indexed(folder, name)
-    files = {folder / name: ""}
-    if name == KERAS and KERAS_TASK in present:
-        files[folder / KERAS_TASK] = "task/"
-    return Parts(files)
+    return Parts([folder / name])
 
 
 def _indexed(folder, name) -> Parts:
@@ -96,7 +90,7 @@ def _indexed(folder, name) -> Parts:
         )
     # Keras' index has groups for names, so there is nothing to compare.
     names = None if name == KERAS_INDEX else frozenset(check_name(key) for key in weight_map)
-    return Parts({folder / shard: "" for shard in sorted(shards)}, names)
+    return Parts([folder / shard for shard in sorted(shards)], names)
 
 
 def _is_plain(name) -> bool:

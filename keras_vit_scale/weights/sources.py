@@ -22,7 +22,6 @@ from keras_vit_scale.weights.folder import (
     CONFIG,
     KERAS,
     KERAS_INDEX,
-    KERAS_TASK,
     SAFETENSORS,
     SAFETENSORS_INDEX,
 )
@@ -32,7 +31,7 @@ HOME = "KERAS_VIT_SCALE_HOME"
 #: Files of a repository that hold its weights and say what they are. Never a pickle.
 HUB_FILES = (
     CONFIG, SAFETENSORS, SAFETENSORS_INDEX, "model-*-of-*.safetensors",
-    KERAS, KERAS_INDEX, "model_*.weights.h5", KERAS_TASK,
+    KERAS, KERAS_INDEX, "model_*.weights.h5", "task.weights.h5", "task.json",
 )  # fmt: skip
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
@@ -172,7 +171,7 @@ def _from_hub(source, revision, file) -> Path:
     except Exception as error:
         raise WeightsError(f"Cannot fetch {source!r}: {error}") from error
     path = Path(folder) if file is None else Path(folder, file)
-    if not path.exists() or (file is None and not any(p.name != CONFIG for p in path.iterdir())):
+    if not path.exists() or (file is None and not any("model" in p.name for p in path.iterdir())):
         raise WeightsError(
             f"A repository must hold {file or f'one of {HUB_FILES[1:]}'}; "
             "name another file as hf://owner/name/file. "
