@@ -152,9 +152,9 @@ def megabytes(count):
     return "-" if count is None else f"{count / 1e6:.0f} MB"
 
 
-def command(words):
+def command(words, script="train_step.py"):
     """The command line without the interpreters, whose paths are the machine's own."""
-    kept, skip = ["python", "benchmarks/train_step.py"], False
+    kept, skip = ["python", f"benchmarks/{script}"], False
     for word in words:
         if word.startswith("--"):
             skip = word.partition("=")[0] == "--python"

@@ -19,6 +19,10 @@ MINIATURES = {
         ["--classes", "7", "--shots", "3", "--features", "13", "--tests", "29", "--rounds", "1"],
         "The same class for 100.00%",
     ),
+    "load_weights.py": (
+        ["--preset", "mu/8", "--image-size", "16", "--rounds", "1", "--forms", "npz"],
+        "| npz | ours |",
+    ),
     "train_step.py": (
         [
             *("--preset", "mu/8", "--image-size", "16", "--batch", "3", "--matrix", "32"),
@@ -36,8 +40,12 @@ def run(name, *arguments):
 
 
 def scripts():
-    """Files that are started by a person; the others are parts of train_step.py."""
-    return {p.name for p in BENCHMARKS.glob("*.py")} - {"contestants.py", "devices.py"}
+    """Files that are started by a person; the others are parts of these."""
+    return {p.name for p in BENCHMARKS.glob("*.py")} - {
+        "contestants.py",
+        "devices.py",
+        "loaders.py",
+    }
 
 
 def test_every_benchmark_has_a_miniature():

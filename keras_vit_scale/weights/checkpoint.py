@@ -310,13 +310,7 @@ class Checkpoint:
 
     def _read(self, name, broken):
         """One array in float32; its name joins `broken` if a value is not finite."""
-        array = self.archive.read(self.names[name])
-        if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None:
-            # NumPy writes bfloat16 as two bytes without a meaning.
-            import ml_dtypes
-
-            array = array.view(ml_dtypes.bfloat16)
-        array = array.astype("float32", copy=False)
+        array = self.archive.read(self.names[name]).astype("float32", copy=False)
         if array.size and not (np.isfinite(array.max()) and np.isfinite(array.min())):
             count = array.size - np.count_nonzero(np.isfinite(array))
             broken.append(f"{self.names[name]} ({count} of {array.size})")
@@ -385,9 +379,7 @@ def open_checkpoint(path: Path, *, ignore: Sequence[str] = (), **options) -> Che
 
 def is_floating(dtype) -> bool:
     """Whether an array of it holds floating-point numbers, bfloat16 among them."""
-    dtype = np.dtype(dtype)
-    bfloat16 = dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None
-    return dtype.kind == "f" or bfloat16 or "float" in dtype.name
+    return "float" in np.dtype(dtype).name
 
 
 def check_options(pooling, gelu, epsilon, heads, grid):
