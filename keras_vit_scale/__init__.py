@@ -27,7 +27,7 @@ from keras_vit_scale.models import (
     ViTConfig,
     preset,
 )
-from keras_vit_scale.optimizers import Adafactor, AdamW, head_and_body
+from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum, head_and_body
 from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt
 from keras_vit_scale.training import SigmoidCrossEntropy
 
@@ -43,6 +43,7 @@ __all__ = [
     "Cosine",
     "FewShot",
     "Linear",
+    "Momentum",
     "ReciprocalSqrt",
     "SigmoidCrossEntropy",
     "ViT",

@@ -19,6 +19,8 @@ class Plan:
     """Steps of the cooldown; a part of the run where its end is not known."""
     by_event: bool
     """Whether a deadline or a file may begin the cooldown."""
+    average: int
+    """Steps over which weights are averaged; 0 for none."""
     evaluate_every: int | None
     checkpoint_every: int
     log_every: int
@@ -67,7 +69,7 @@ def make_plan(config, images: int) -> Plan:
     else:
         warmup = 10_000 if total is None else min(10_000, total // 10)
     by_event = config.deadline is not None or config.cool_down_file is not None
-    return Plan(warmup, total, cooldown, by_event, **every)
+    return Plan(warmup, total, cooldown, by_event, in_steps("average", total), **every)
 
 
 def make_schedule(config, plan: Plan) -> Schedule:
