@@ -42,6 +42,7 @@ __all__ = [
     "Cooldown",
     "Cosine",
     "FewShot",
+    "FineTune",
     "Linear",
     "Momentum",
     "ReciprocalSqrt",
@@ -70,7 +71,12 @@ __all__ = [
     "training",
 ]
 
-_LATER = {"Cooldown": "training", "FewShot": "evaluation", "load_classifier": "evaluation"}
+_LATER = {
+    "Cooldown": "training",
+    "FewShot": "evaluation",
+    "FineTune": "runs",
+    "load_classifier": "evaluation",
+}
 
 
 def __getattr__(name):

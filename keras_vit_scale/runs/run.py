@@ -104,15 +104,15 @@ def train(
     return Run(config, plan, out, model, source, held_out, event).execute(on_progress)
 
 
-def check_folder(config: TrainConfig, out: Path) -> None:
-    """Refuses a folder that holds another run, saying which settings differ.
+def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -> None:
+    """Refuses a folder that holds another run, saying which settings differ but for `free`.
 
     Raises:
         RunError: If it does.
     """
     if not (out / "config.yaml").exists():
         return
-    reasons = differences(load_run_config(out), config, free=FREE)
+    reasons = differences(load_run_config(out), config, free=free)
     if reasons:
         raise RunError(
             f"{out} holds a run with other settings: {'; '.join(reasons)}. "
