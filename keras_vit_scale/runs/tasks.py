@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.fine_tune import FineTune
-from keras_vit_scale.runs.fine_tune_run import fine_tune
+from keras_vit_scale.runs.fine_tune_run import check_data, fine_tune, open_test
 from keras_vit_scale.runs.settings import STRICT, read_settings
+from keras_vit_scale.runs.weights import open_start
 from keras_vit_scale.training.checkpoint import write_text
 from keras_vit_scale.training.progress import Progress
 
@@ -99,8 +101,8 @@ def fine_tune_tasks(
         of `images` that it is of: test images, or the held-out ones where `check` is true.
 
     Raises:
-        ValueError: If there is no task or two have names that differ by case alone, or as
-            in `fine_tune`.
+        ValueError: If there is no task, two have names that differ by case alone, or one
+            does not go with model and recipe; nothing is written then.
         RunError: As in `fine_tune`.
     """
     names = [task.name.casefold() for task in tasks]
@@ -109,6 +111,10 @@ def fine_tune_tasks(
             "There must be tasks, of names that differ by more than case. "
             f"Received: {[task.name for task in tasks]}"
         )
+    start = architecture(open_start(model)[0])
+    for task in tasks:  # before the first of them begins
+        run = recipe.run(str(model), start, task.data, recipe.rates[0], held_out=True)
+        open_test(task.test, check_data(run))
     rows = []
     for task in tasks:
         found = fine_tune(
