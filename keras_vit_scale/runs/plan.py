@@ -84,6 +84,11 @@ def make_schedule(config, plan: Plan) -> Schedule:
     elif config.schedule == "constant":
         trunk = Constant(config.peak, **durations)
     else:
+        if plan.warmup_steps >= plan.total_steps:
+            raise ValueError(
+                f"The schedule {config.schedule!r} needs steps after the warm-up. Received: "
+                f"a warm-up of {plan.warmup_steps} steps in a run of {plan.total_steps}"
+            )
         kind = Linear if config.schedule == "linear" else Cosine
         decay_steps = plan.total_steps - plan.warmup_steps
         trunk = kind(config.peak, decay_steps=decay_steps, **durations)
