@@ -35,7 +35,7 @@ def main():
     parser.add_argument("--classes", nargs="+", default=["pullover", "coat", "shirt"])
     parser.add_argument("--size", default="width=32,depth=3,mlp_dim=128,heads=2,patch_size=4")
     parser.add_argument("--trunk-steps", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.03, 0.01])
     parser.add_argument("--out", type=Path, default=Path("fine-tune-study"))
