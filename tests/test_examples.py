@@ -21,11 +21,12 @@ MINIATURES = {
     "hide_the_largest_size.py": ([EXAMPLES / "fashion_mnist"], "Law without 64x4/7"),
     "fashion_mnist/prepare.py": (["--source", "idx"], "fashion-mnist-test.npz: 3 images"),
     "fine_tune/compare.py": (
-        "train.npz test.npz --classes 2 3 --trunk-steps 2 --steps 2 --images 15 --rates 0.1 "
-        "--size width=4,depth=1,mlp_dim=4,heads=2,patch_size=4".split(),
+        ["train.npz", "test.npz", "--classes", "2", "3", "--trunk-steps", "2", "--steps", "2",
+         "--images", "15", "--rates", "0.1",
+         "--size", "width=4,depth=1,mlp_dim=4,heads=2,patch_size=4"],
         "Accuracy on 20 test images of 2, 3:",
     ),
-}
+}  # fmt: skip
 
 
 def test_every_example_has_a_miniature():
