@@ -229,16 +229,18 @@ def test_a_start_keeps_its_gelu_and_positions(tmp_path):
 
 
 def test_the_best_rate_wins_and_all_images_are_trained_on(world, tmp_path):
-    """Of a rate that learns nothing, one that learns and one that cannot be computed."""
+    """Of a rate that float32 has as 0, one that learns, and one whose weights overflow."""
     trunk, data, test = world
-    recipe = dataclasses.replace(QUICK, rates=(1e-6, 0.1, 1e30), steps=12)
+    recipe = dataclasses.replace(QUICK, rates=(1e-46, 0.1, 1e30))
     told = []
     out = tmp_path / "tuned"
     found = fine_tune(recipe, trunk, data, out, test=test, on_progress=told.append)
     assert found["rate"] == 0.1
     table = pd.read_csv(out / "rates.csv")
-    assert list(table["rate"]) == [1e-6, 0.1, 1e30]
-    assert table["accuracy"][1] > table["accuracy"][0] + 0.1
+    assert list(table["rate"]) == [1e-46, 0.1, 1e30]
+    # A head that stays zero says the first class: six of the seventeen.
+    assert table["accuracy"][0] == pytest.approx(6 / 17)
+    assert table["accuracy"][1] > 0.5
     assert table["accuracy"].isna().tolist() == [False, False, True]
     for row in found["rates"][:2]:
         result = json.loads((out / "rates" / f"{row['rate']:g}" / "results.json").read_text())
@@ -253,13 +255,13 @@ def test_the_best_rate_wins_and_all_images_are_trained_on(world, tmp_path):
     # Again: nothing is done, nothing differs. Another setting is refused.
     before = (out / "model.keras").stat().st_mtime_ns
     assert (
-        fine_tune(dataclasses.replace(recipe, rates=(1e-6, 0.1)), trunk, data, out, test=test)[
+        fine_tune(dataclasses.replace(recipe, rates=(1e-46, 0.1)), trunk, data, out, test=test)[
             "test"
         ]
         == found["test"]
     )
     assert (out / "model.keras").stat().st_mtime_ns == before
-    with pytest.raises(RunError, match="steps was 12, now 13"):
+    with pytest.raises(RunError, match="steps was 5, now 13"):
         fine_tune(dataclasses.replace(recipe, steps=13), trunk, data, out)
 
 
@@ -271,34 +273,43 @@ def test_rates_are_ordered_by_accuracy_then_loss():
         best_rate(rows[3:])
 
 
-def test_the_kept_model_is_the_average_of_the_weights(world, tmp_path):
-    """A loop over the weights in the checkpoint of every step."""
+#: Averages, and the images mixed; what is held out is judged.
+AVERAGED = dataclasses.replace(QUICK, schedule="constant", average=3, warmup=1, mixup=0.2)
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    """A run with averages, its folder, and what its checkpoint after every step held."""
     trunk, data, _ = world
-    start = architecture(open_start(trunk)[0])
-    recipe = dataclasses.replace(
-        QUICK, schedule="constant", average=3, warmup=1, checkpoint_every=1, evaluate_every=2
-    )
-    config, out = recipe.run(str(trunk), start, data, 0.1, held_out=True), tmp_path / "run"
-    steps = {}
+    out, steps = tmp_path_factory.mktemp("whole"), {}
 
     def watch(progress):
         # A stretch of training begins with a report, when the checkpoint before it is there.
-        for folder in out.glob("checkpoints/step-*"):
+        for folder in out.glob("rates/0.03/checkpoints/step-*"):
             if is_complete(folder):
                 steps[int(folder.name.removeprefix("step-"))] = load_file(folder / ARRAYS)
 
-    results = train(config, out, watch)
+    recipe = dataclasses.replace(AVERAGED, checkpoint_every=1)
+    found = fine_tune(recipe, trunk, data, out, check=True, on_progress=watch)
+    return found, Path(found["folder"]), steps
+
+
+def test_the_kept_model_is_the_average_of_the_weights(whole):
+    found, folder, steps = whole
     assert sorted(steps) == [1, 2, 3, 4, 5]
-    kept = load_classifier(out / "model.keras")
+    kept = load_classifier(folder / "model.keras")
+    moved = []
     for weight in kept.model.weights:
-        expected = steps[1][f"model/{weight.path}"]
+        name = f"model/{weight.path}"
+        expected = steps[1][name]
         for step in (2, 3, 4, 5):
-            expected = 2 / 3 * expected + 1 / 3 * steps[step][f"model/{weight.path}"]
+            expected = 2 / 3 * expected + 1 / 3 * steps[step][name]
         np.testing.assert_allclose(as_numpy(weight), expected, rtol=1e-5, atol=1e-6)
-    assert np.abs(as_numpy(weight) - steps[5][f"model/{weight.path}"]).max() > 1e-4
+        moved.append(np.abs(expected - steps[5][name]).max())
+    assert max(moved) > 1e-4
     # What was judged is the average too.
-    judged = kept.evaluate(open_data(config)[1])
-    assert results["validation"]["loss"] == pytest.approx(judged["loss"], rel=1e-6)
+    judged = kept.evaluate(open_data(load_run_config(folder))[1])
+    assert found["run"]["validation"]["loss"] == pytest.approx(judged["loss"], rel=1e-6)
 
 
 KILLED = """
@@ -306,34 +317,31 @@ import os, pickle, signal, sys
 from keras_vit_scale.runs import fine_tune
 
 def kill(progress):
-    if os.path.exists(sys.argv[2] + "/checkpoints/step-00000004/manifest.json"):
+    if os.path.exists(sys.argv[2] + "/rates/0.03/checkpoints/step-00000004/manifest.json"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with open(sys.argv[1], "rb") as file:
-    arguments, options = pickle.load(file)
-fine_tune(*arguments, sys.argv[2], **options, on_progress=kill)
+    arguments = pickle.load(file)
+fine_tune(*arguments, sys.argv[2], check=True, on_progress=kill)
 """
 
 
-def test_killed_and_run_again_it_ends_the_same(world, tmp_path):
-    """With averages, from the last checkpoint."""
-    trunk, data, test = world
-    recipe = dataclasses.replace(QUICK, schedule="constant", average=3, mixup=0.2)
-    arguments, options = (recipe, str(trunk), data), {"test": test}
-    (tmp_path / "call").write_bytes(pickle.dumps((arguments, options)))
-    out, other = tmp_path / "killed", tmp_path / "whole"
+def test_killed_and_run_again_it_ends_the_same(world, whole, tmp_path):
+    """Weights and averages go on from the last checkpoint; how many there were is no matter."""
+    arguments, out = (AVERAGED, str(world[0]), world[1]), tmp_path / "killed"
+    (tmp_path / "call").write_bytes(pickle.dumps(arguments))
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "call"), str(out)],
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not (out / "results.json").exists()
+    assert not (out / "rates" / "0.03" / "results.json").exists()
     told = []
-    found = fine_tune(*arguments, out, **options, on_progress=told.append)
+    found = fine_tune(*arguments, out, check=True, on_progress=told.append)
     assert told[0].done_steps == 4
-    whole = fine_tune(*arguments, other, **options)
-    assert {**whole, "folder": ""} == {**found, "folder": ""}
-    models = [load_classifier(folder / "model.keras").model for folder in (out, other)]
+    assert {**found, "folder": ""} == {**whole[0], "folder": ""}
+    folders = (out / "rates" / "0.03", whole[1])
+    models = [load_classifier(folder / "model.keras").model for folder in folders]
     for a, b in zip(*(model.weights for model in models), strict=True):
         np.testing.assert_array_equal(as_numpy(a), as_numpy(b))
 
