@@ -27,7 +27,7 @@ from keras_vit_scale.models import (
     ViTConfig,
     preset,
 )
-from keras_vit_scale.optimizers import Adafactor, AdamW, head_and_body
+from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum, head_and_body
 from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt
 from keras_vit_scale.training import SigmoidCrossEntropy
 
@@ -42,7 +42,9 @@ __all__ = [
     "Cooldown",
     "Cosine",
     "FewShot",
+    "FineTune",
     "Linear",
+    "Momentum",
     "ReciprocalSqrt",
     "SigmoidCrossEntropy",
     "ViT",
@@ -76,6 +78,7 @@ __all__ = [
 _LATER = {
     "Cooldown": "training",
     "FewShot": "evaluation",
+    "FineTune": "runs",
     "from_pretrained": "weights",
     "load_classifier": "evaluation",
     "load_weights_from": "weights",

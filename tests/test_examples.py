@@ -20,7 +20,13 @@ MINIATURES = {
     ),
     "hide_the_largest_size.py": ([EXAMPLES / "fashion_mnist"], "Law without 64x4/7"),
     "fashion_mnist/prepare.py": (["--source", "idx"], "fashion-mnist-test.npz: 3 images"),
-}
+    "fine_tune/compare.py": (
+        ["train.npz", "test.npz", "--classes", "2", "3", "--trunk-steps", "2", "--steps", "2",
+         "--images", "15", "--rates", "0.1",
+         "--size", "width=4,depth=1,mlp_dim=4,heads=2,patch_size=4"],
+        "Accuracy on 20 test images of 2, 3:",
+    ),
+}  # fmt: skip
 
 
 def test_every_example_has_a_miniature():
@@ -31,6 +37,10 @@ def test_every_example_has_a_miniature():
 def test_example_runs(name, tmp_path):
     if name == "fashion_mnist/prepare.py":
         write_idx_files(tmp_path / "idx")
+    if name == "fine_tune/compare.py":
+        for part in ("train", "test"):
+            pixels = np.random.default_rng(1).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+            np.savez(tmp_path / f"{part}.npz", images=pixels, labels=np.arange(40) % 4)
     arguments, expected = MINIATURES[name]
     done = subprocess.run(
         [sys.executable, EXAMPLES / name, *arguments],

@@ -9,11 +9,19 @@ import pytest
 from conftest import TINY, as_numpy
 from trajectory import STEPS, make_case, trajectory, variable
 
-from keras_vit_scale import Adafactor, AdamW, ReciprocalSqrt, ViT, ViTConfig, head_and_body
+from keras_vit_scale import (
+    Adafactor,
+    AdamW,
+    Momentum,
+    ReciprocalSqrt,
+    ViT,
+    ViTConfig,
+    head_and_body,
+)
 from keras_vit_scale.optimizers.decay import decays_by_path
 from keras_vit_scale.training.checkpoint import training_state
 
-OURS = pytest.mark.parametrize("kind", [Adafactor, AdamW])
+OURS = pytest.mark.parametrize("kind", [Adafactor, AdamW, Momentum])
 BACKEND = keras.backend.backend()
 
 
@@ -210,6 +218,7 @@ def two_classes(rng, images=16, size=8):
 FIT_OPTIONS = {
     Adafactor: {"use_ema": True, "ema_momentum": 0.5},
     AdamW: {"global_clipnorm": 1.0, "loss_scale_factor": 1024.0},
+    Momentum: {"global_clipnorm": 1.0, "use_ema": True, "ema_at_end": False},
 }
 
 
@@ -267,8 +276,9 @@ def test_loss_scaling_is_undone_before_norms_and_steps(kind):
     # The gradient is 2 (w x - y) x = 14 (3, 4), of norm 70.
     inner = optimizer.inner_optimizer
     np.testing.assert_allclose(as_numpy(inner.gradient_norm), 70, rtol=1e-3)
-    # Adam's first step is the rate; Adafactor's a tenth of it, by the momentum.
-    first = {AdamW: 0.5, Adafactor: 0.05}[kind]
+    # Adam's first step is the rate; Adafactor's a tenth of it, by the momentum; momentum's is
+    # the rate times the gradient.
+    first = {AdamW: 0.5, Adafactor: 0.05, Momentum: 0.5 * 14 * x.T}[kind]
     weights = as_numpy(unit.kernel).copy()
     np.testing.assert_allclose(weights, 1 - first, rtol=1e-3)
     model.train_on_batch(1e3 * x, y)  # overflows float16: the step is skipped

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import tyro
 
 import keras_vit_scale
+from keras_vit_scale.cli.finetune import finetune
 from keras_vit_scale.cli.judge import evaluate, fewshot
 from keras_vit_scale.cli.law import law_fit
 from keras_vit_scale.cli.models import models
@@ -33,6 +34,7 @@ class Group:
 VERBS = {
     "models": models,
     "train": train,
+    "finetune": finetune,
     "evaluate": evaluate,
     "fewshot": fewshot,
     "predict": predict,

@@ -1,5 +1,6 @@
 """Vision Transformers: presets, embeddings, encoder, pooling and builders."""
 
+from keras_vit_scale.models.architecture import architecture
 from keras_vit_scale.models.blocks import Block, BlockPooling
 from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.conversion import from_blocks, to_blocks
@@ -49,6 +50,7 @@ __all__ = [
     "ViT_g14",
     "ViT_s16",
     "ViT_s28",
+    "architecture",
     "attention_maps",
     "block_outputs",
     "from_blocks",

@@ -3,5 +3,6 @@
 from keras_vit_scale.optimizers.adafactor import Adafactor
 from keras_vit_scale.optimizers.adamw import AdamW
 from keras_vit_scale.optimizers.decay import head_and_body
+from keras_vit_scale.optimizers.momentum import Momentum
 
-__all__ = ["Adafactor", "AdamW", "head_and_body"]
+__all__ = ["Adafactor", "AdamW", "Momentum", "head_and_body"]

@@ -39,6 +39,9 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor,
             gradient_accumulation_steps, name: As in any Keras optimizer. With
             accumulation, schedules count every batch.
+        ema_at_end: Whether, with `use_ema`, every `fit` ends by putting the averages in
+            the place of the weights, as Keras does. Without it training may go on in
+            another `fit`; `training.averaged` then puts them there for a while.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -56,15 +59,15 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         use_ema=False,
         ema_momentum=0.99,
         ema_overwrite_frequency=None,
+        ema_at_end=True,
         loss_scale_factor=None,
         gradient_accumulation_steps=None,
         name=None,
     ):
         check_decay(weight_decay)
-        if type(record_norms) is not bool:
-            raise ValueError(
-                f"`record_norms` must be True or False. Received: record_norms={record_norms!r}"
-            )
+        for option, value in {"record_norms": record_norms, "ema_at_end": ema_at_end}.items():
+            if type(value) is not bool:
+                raise ValueError(f"`{option}` must be True or False. Received: {option}={value!r}")
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         check_numbers(
             "None or positive", is_positive, **{n: v for n, v in clips.items() if v is not None}
@@ -81,6 +84,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         )
         self.weight_decay = weight_decay
         self.record_norms = record_norms
+        self.ema_at_end = ema_at_end
         self.gradient_norm = None
 
     def build(self, variables):
@@ -146,6 +150,8 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         pass
 
     def finalize_variable_values(self, var_list):
+        if not self.ema_at_end:
+            return
         super().finalize_variable_values(var_list)
         if self.use_ema:
             # Keras leaves weights and averages in one buffer, which JAX will not donate
@@ -154,7 +160,11 @@ class DecoupledDecay(keras.optimizers.Optimizer):
                 average.assign(ops.copy(average))
 
     def get_config(self):
-        return {**super().get_config(), "record_norms": self.record_norms}
+        return {
+            **super().get_config(),
+            "record_norms": self.record_norms,
+            "ema_at_end": self.ema_at_end,
+        }
 
 
 def without(sequence, index) -> tuple:

@@ -1,7 +1,22 @@
-"""Training runs: one run is one directory."""
+"""Training runs: one run is one directory. Fine-tuning is one or more of them."""
 
 from keras_vit_scale.runs.config import TrainConfig, load_run_config
+from keras_vit_scale.runs.fine_tune import FineTune
+from keras_vit_scale.runs.fine_tune_run import fine_tune
 from keras_vit_scale.runs.run import RunError, train
+from keras_vit_scale.runs.tasks import Task, fine_tune_tasks, load_tasks, summary
 from keras_vit_scale.runs.weights import model_file
 
-__all__ = ["RunError", "TrainConfig", "load_run_config", "model_file", "train"]
+__all__ = [
+    "FineTune",
+    "RunError",
+    "Task",
+    "TrainConfig",
+    "fine_tune",
+    "fine_tune_tasks",
+    "load_run_config",
+    "load_tasks",
+    "model_file",
+    "summary",
+    "train",
+]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from keras_vit_scale.data import Augmentation, EvalTransform, TrainTransform
+from keras_vit_scale.data.preprocessing import MARGIN
 from keras_vit_scale.models import ViTConfig, preset
 from keras_vit_scale.models.config import check_positive_integers
 from keras_vit_scale.optimizers import head_and_body
@@ -61,8 +62,12 @@ class TrainConfig:
     """Training images: digits, a folder of class folders, an .npz file, tfds:NAME@SPLIT."""
     steps: MaybeDuration = None
     """How long to train: 20000, "1e6 images", "90 epochs"."""
+    images: Annotated[int | None, arg(metavar="IMAGES")] = None
+    """Use only so many random images of the data, as many of each class as it has."""
     validation: Annotated[int | float, arg(metavar="IMAGES|PART")] = 0
     """Images held out and evaluated: how many, or which part of the data (0.01)."""
+    stratified: bool = False
+    """Hold out of each class its share, and not whichever images come."""
     evaluate_every: MaybeDuration = None
     """Steps between evaluations, as any duration; at the end alone by default."""
     image_size: int = 224
@@ -85,7 +90,10 @@ class TrainConfig:
     cutmix: float = 0.0
     """Alpha of CutMix; with MixUp each batch has one of them."""
     resize: Literal["short", "squash", "none"] = "short"
-    """Evaluation: short side or both sides to 8/7 of the size and its centre, or squashed."""
+    """Evaluation: short side or both sides to a margin's more than the size and its centre,
+    or squashed."""
+    margin: float = MARGIN
+    """That margin: sides before the central crop over sides after it, by default 8/7."""
 
     pooling: Literal["map", "gap", "token"] = "map"
     """How the tokens become one vector."""
@@ -100,13 +108,16 @@ class TrainConfig:
     init: Annotated[str | None, arg(metavar="MODEL")] = None
     """Start from a model's weights: a run's folder or a .keras file. Other classes get a
     new head."""
+    new_head: bool = False
+    """Give the same classes a new head too."""
 
     loss: Literal["sigmoid", "softmax"] = "sigmoid"
     """Cross-entropy: of every class apart and summed (the paper's), or of their softmax."""
     label_smoothing: float = 0.0
     """How far targets are moved towards indifference."""
-    optimizer: Literal["adafactor", "adamw"] = "adafactor"
-    """The paper's Adafactor, or AdamW with a bfloat16 first moment."""
+    optimizer: Literal["adafactor", "adamw", "momentum"] = "adafactor"
+    """The paper's Adafactor, AdamW with a bfloat16 first moment, or gradient descent with
+    momentum, as in the paper's fine-tuning."""
     peak: float = 8e-4
     """Learning rate at the end of the warm-up: of the published g/14, at batch 16384."""
     schedule: Literal["rsqrt", "constant", "linear", "cosine"] = "rsqrt"
@@ -124,6 +135,9 @@ class TrainConfig:
     """Decoupled weight decay of every other kernel."""
     clip_norm: float = 1.0
     """Largest global norm of the gradients."""
+    average: Duration = 0
+    """Judge and keep the mean of the weights over about so many last steps, weighted
+    exponentially (Polyak averaging); 0 for the weights themselves."""
 
     cool_down_at: MaybeDuration = None
     """Begin the cooldown at this step, as any duration; instead of steps."""
@@ -162,15 +176,23 @@ class TrainConfig:
                 f"Received: image_size={self.image_size}, patch_size={patch}"
             )
         self.train_transform()
+        self.eval_transform()
         self.augmentation()
 
     def _check_validation(self):
+        if self.images is not None:
+            check_positive_integers(images=self.images)
         held_out = self.validation
         whole = is_whole(held_out) or held_out == 0
         if not (held_out >= 0 if whole else 0 < held_out < 1):
             raise ValueError(
                 "`validation` must be a number of images, or a part of the data between 0 and 1. "
                 f"Received: validation={held_out}"
+            )
+        if self.new_head and self.init is None:
+            raise ValueError(
+                "A new head is one for the model in `init`: give that too, or neither. "
+                "Received: new_head=True, init=None"
             )
         if self.evaluate_every is not None and not self.validation:
             raise ValueError(
@@ -279,7 +301,7 @@ class TrainConfig:
 
     def eval_transform(self) -> EvalTransform:
         """Preprocessing for evaluation, which the model keeps."""
-        return EvalTransform(self.image_size, self.resize)
+        return EvalTransform(self.image_size, self.resize, self.margin)
 
     def plan(self, images: int) -> Plan:
         """This run's durations in steps, for so many training images.

@@ -19,6 +19,8 @@ class Plan:
     """Steps of the cooldown; a part of the run where its end is not known."""
     by_event: bool
     """Whether a deadline or a file may begin the cooldown."""
+    average: int
+    """Steps over which weights are averaged; 0 for none."""
     evaluate_every: int | None
     checkpoint_every: int
     log_every: int
@@ -67,7 +69,7 @@ def make_plan(config, images: int) -> Plan:
     else:
         warmup = 10_000 if total is None else min(10_000, total // 10)
     by_event = config.deadline is not None or config.cool_down_file is not None
-    return Plan(warmup, total, cooldown, by_event, **every)
+    return Plan(warmup, total, cooldown, by_event, in_steps("average", total), **every)
 
 
 def make_schedule(config, plan: Plan) -> Schedule:
@@ -82,6 +84,11 @@ def make_schedule(config, plan: Plan) -> Schedule:
     elif config.schedule == "constant":
         trunk = Constant(config.peak, **durations)
     else:
+        if plan.warmup_steps >= plan.total_steps:
+            raise ValueError(
+                f"The schedule {config.schedule!r} needs steps after the warm-up. Received: "
+                f"a warm-up of {plan.warmup_steps} steps in a run of {plan.total_steps}"
+            )
         kind = Linear if config.schedule == "linear" else Cosine
         decay_steps = plan.total_steps - plan.warmup_steps
         trunk = kind(config.peak, decay_steps=decay_steps, **durations)

@@ -21,17 +21,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_vit_scale.data import Source, hold_out, open_source
-from keras_vit_scale.evaluation import Classifier, load_classifier, save_classifier
-from keras_vit_scale.models import ViT
-from keras_vit_scale.optimizers import Adafactor, AdamW, head_and_body
+from keras_vit_scale.evaluation import Classifier, save_classifier
+from keras_vit_scale.models import ViT, architecture
 from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.plan import Plan, make_schedule
+from keras_vit_scale.runs.recipe import head_bias, loss_function, make_optimizer
 from keras_vit_scale.runs.settings import differences, settings_text
-from keras_vit_scale.runs.weights import model_file, start_from
+from keras_vit_scale.runs.weights import open_start, start_from
+from keras_vit_scale.training.averaging import averaged
 from keras_vit_scale.training.callbacks import Cooldown, CSVLog, LearningRate, Throughput
 from keras_vit_scale.training.checkpoint import (
     CheckpointError,
@@ -41,12 +41,15 @@ from keras_vit_scale.training.checkpoint import (
     write_text,
 )
 from keras_vit_scale.training.loop import DivergedError, train_steps
-from keras_vit_scale.training.losses import SigmoidCrossEntropy
 from keras_vit_scale.training.progress import Progress, StepClock
 
 
 class RunError(Exception):
     """A run that cannot be done as it is described or with the folder it has."""
+
+
+class RunDivergedError(RunError):
+    """A run whose loss is no longer a finite number."""
 
 
 def train(
@@ -101,15 +104,15 @@ def train(
     return Run(config, plan, out, model, source, held_out, event).execute(on_progress)
 
 
-def check_folder(config: TrainConfig, out: Path) -> None:
-    """Refuses a folder that holds another run, saying which settings differ.
+def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -> None:
+    """Refuses a folder that holds another run, saying which settings differ but for `free`.
 
     Raises:
         RunError: If it does.
     """
     if not (out / "config.yaml").exists():
         return
-    reasons = differences(load_run_config(out), config, free=FREE)
+    reasons = differences(load_run_config(out), config, free=free)
     if reasons:
         raise RunError(
             f"{out} holds a run with other settings: {'; '.join(reasons)}. "
@@ -124,9 +127,16 @@ def open_data(config: TrainConfig) -> tuple[Source, Source | None]:
         ValueError: If the data cannot be read, or nothing would be left of a part.
     """
     source = open_source(config.data)
+    if config.images is not None and config.images != len(source):
+        if config.images > len(source):
+            raise ValueError(
+                "`images` must be at most the number of images in the data. "
+                f"Received: images={config.images}, and {len(source)} in {config.data!r}"
+            )
+        _, source = hold_out(source, config.images, config.seed, stratified=True)
     if not config.validation:
         return source, None
-    return hold_out(source, config.validation, config.seed)
+    return hold_out(source, config.validation, config.seed, stratified=config.stratified)
 
 
 def build_model(config: TrainConfig, class_names) -> keras.Model:
@@ -135,6 +145,11 @@ def build_model(config: TrainConfig, class_names) -> keras.Model:
     Raises:
         ValueError: If the weights to start from do not fit.
     """
+    options = {}
+    if config.init is not None:
+        other, classes = open_start(config.init)
+        found = architecture(other)
+        options = {name: found[name] for name in ("positions", "gelu")}
     model = ViT(
         config.shape(),
         len(class_names),
@@ -146,10 +161,11 @@ def build_model(config: TrainConfig, class_names) -> keras.Model:
         remat=config.remat,
         dtype=config.precision,
         name="vit",
+        **options,
     )
     if config.init is not None:
-        other = load_classifier(model_file(config.init))
-        start_from(model, other.model, keep_head=other.class_names == tuple(class_names))
+        same = not config.new_head and classes == tuple(class_names)
+        start_from(model, other, keep_head=same)
     return model
 
 
@@ -173,20 +189,6 @@ def make_event(config: TrainConfig, plan: Plan) -> Cooldown | None:
         deadline=deadline,
         when_file=config.cool_down_file,
     )
-
-
-def head_bias(loss: str, classes: int) -> float:
-    """The head's bias at first: for the sigmoid loss the log-odds of one class among all.
-
-    The paper's -10 is about that of its 29,593 classes.
-
-    Example:
-
-    >>> from keras_vit_scale.runs.run import head_bias
-    >>> round(head_bias("sigmoid", 29_593), 2), head_bias("softmax", 10)
-    (-10.3, 0.0)
-    """
-    return -float(np.log(classes - 1)) if loss == "sigmoid" and classes > 1 else 0.0
 
 
 class Run:
@@ -228,13 +230,9 @@ class Run:
             self.schedule = self.schedule.with_cooldown(
                 begun["ends"], begun["ends"] - begun["begins"]
             )
-        optimizer = {"adafactor": Adafactor, "adamw": AdamW}[self.config.optimizer]
         self.model.compile(
-            optimizer=optimizer(
-                self.schedule,
-                weight_decay=head_and_body(self.config.head_decay, self.config.body_decay),
-                global_clipnorm=self.config.clip_norm,
-            ),
+            # A run is many fits, of which none but the last ends it: see `averaged`.
+            optimizer=make_optimizer(self.config, self.plan, self.schedule, ema_at_end=False),
             loss=loss_function(self.config.loss, self.config.label_smoothing),
         )
 
@@ -275,7 +273,7 @@ class Run:
                 callbacks=callbacks,
             )
         except DivergedError as error:
-            raise RunError(f"At a peak rate of {self.config.peak}: {error}") from error
+            raise RunDivergedError(f"At a peak rate of {self.config.peak}: {error}") from error
 
     def _end(self) -> int | None:
         """The step at which the run ends, or `None` while no event has begun the cooldown."""
@@ -295,7 +293,8 @@ class Run:
         )
 
     def _evaluate(self, step) -> None:
-        metrics = self._classifier().evaluate(self.held_out)
+        with averaged(self.model):
+            metrics = self._classifier().evaluate(self.held_out)
         self.evaluations.append({"step": step, **metrics})
         write_text(self.out / "evaluations.json", json.dumps(self.evaluations, indent=1))
 
@@ -328,13 +327,14 @@ class Run:
 
     def _finish(self, step) -> dict:
         config, classes = self.config, len(self.source.class_names)
-        save_classifier(
-            self.model,
-            self.out / "model.keras",
-            config.eval_transform(),
-            self.source.class_names,
-            activation=config.loss,
-        )
+        with averaged(self.model):
+            save_classifier(
+                self.model,
+                self.out / "model.keras",
+                config.eval_transform(),
+                self.source.class_names,
+                activation=config.loss,
+            )
         shape = {"pooling": config.pooling, "num_classes": classes}
         images = step * config.batch_size
         flops = training_flops(forward_flops(config.shape(), config.image_size, **shape), images)
@@ -380,20 +380,3 @@ class _StopWhen(keras.callbacks.Callback):
         if self.condition():
             # Keras looks at this after the step; its property `model` would copy JAX's state.
             self._model.stop_training = True
-
-
-def loss_function(loss: str, label_smoothing: float):
-    """The loss that a config names, of class indices (B,) or shares (B, C), and logits (B, C)."""
-    if loss == "sigmoid":
-        return SigmoidCrossEntropy(label_smoothing=label_smoothing)
-
-    def softmax_cross_entropy(labels, logits):
-        classes = logits.shape[-1]
-        # Mixed images come with the share of each class.
-        mixed = len(labels.shape) == 2 and labels.shape[-1] == classes
-        targets = labels if mixed else keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), classes)
-        return keras.losses.categorical_crossentropy(
-            targets, logits, from_logits=True, label_smoothing=label_smoothing
-        )
-
-    return softmax_cross_entropy

@@ -6,6 +6,8 @@ import keras
 
 from keras_vit_scale.weights.positions import resample_positions
 
+from keras_vit_scale.evaluation import load_classifier
+
 POSITIONS = "position_embedding/embedding"
 
 
@@ -43,6 +45,19 @@ def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
         )
     for path, weight in ours.items():
         weight.assign(values[path])
+
+
+def open_start(source: str | Path) -> tuple[keras.Model, tuple[str, ...]]:
+    """A model to start from, and the names of its classes.
+
+    Args:
+        source: A run's folder, or a .keras file that a run or `save_classifier` wrote.
+
+    Raises:
+        ValueError: If there is no model, or it cannot be read.
+    """
+    classifier = load_classifier(model_file(source))
+    return classifier.model, classifier.class_names
 
 
 def model_file(path: str | Path) -> Path:

@@ -36,7 +36,7 @@ class EvaluateEvery(StepCallback):
     Its results go into `logs` under a prefix, for the loggers after it. Training is
     the same with it and without it, bit for bit. With averaged weights (`use_ema`)
     it judges the weights in training: Keras puts the averages in their place only
-    after the last step.
+    after the last step. (A run, which evaluates between two fits, judges the averages.)
 
     Args:
         data: What `evaluate` takes: `(x, y)` or `(x, y, sample_weight)`, or a
