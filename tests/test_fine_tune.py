@@ -16,7 +16,7 @@ import pytest
 from conftest import as_numpy
 from safetensors.numpy import load_file
 
-from keras_vit_scale import FineTune, ViT, cli
+from keras_vit_scale import FineTune, ViT, cli, save_weights_as
 from keras_vit_scale.data import EvalTransform, digits, hold_out, hold_out_classes, open_source
 from keras_vit_scale.evaluation import load_classifier, save_classifier
 from keras_vit_scale.models import architecture, preset
@@ -33,8 +33,9 @@ from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import make_optimizer
 from keras_vit_scale.runs.run import build_model, open_data
 from keras_vit_scale.runs.settings import read_settings, settings_text
-from keras_vit_scale.runs.weights import open_start, resample_positions
+from keras_vit_scale.runs.weights import open_start
 from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
+from keras_vit_scale.weights import resample_positions
 
 SHAPE = "width=16,depth=2,mlp_dim=32,heads=2,patch_size=2"
 B16 = {"config": preset("B/16"), "pooling": "map"}
@@ -219,10 +220,23 @@ def test_a_start_keeps_its_gelu_and_positions(tmp_path):
     save_classifier(model, tmp_path / "m.keras", EvalTransform(8), ["a", "b"])
     found = architecture(open_start(tmp_path / "m.keras")[0])
     assert found == architecture(model)
+    tuned = dataclasses.replace(found, grid=(4, 4), num_classes=10)
     config = QUICK.run(str(tmp_path / "m.keras"), found, "digits", 0.1, held_out=False)
-    assert architecture(build_model(config, digits().class_names)) == found
+    assert architecture(build_model(config, digits().class_names)) == tuned
     with pytest.raises(ValueError, match="must be one that `ViT` builds"):
         architecture(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+
+
+def test_another_projects_weights_are_a_start(world, tmp_path):
+    trunk, _, _ = world
+    other, _ = open_start(trunk)
+    save_weights_as(other, tmp_path / "trunk.npz", format="big_vision")
+    starts = []
+    for source in (trunk, tmp_path / "trunk.npz"):
+        config = QUICK.run(str(source), architecture(other), "data", 0.1, held_out=False)
+        starts.append(build_model(config, ("a", "b")).get_weights())
+    for ours, theirs in zip(*starts, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 # Choosing and training

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from keras_vit_scale import ViT, ViTConfig, from_pretrained, load_weights_from, save_weights_as
 from keras_vit_scale.models import to_blocks
+from keras_vit_scale.models.architecture import architecture
 from keras_vit_scale.weights import WeightsError, resample_patches, resample_positions
-from keras_vit_scale.weights.description import describe_model
 
 RECORDED = np.load(Path(__file__).parent / "references" / "big_vision.npz")
 CASES = sorted({name.partition("/")[0] for name in RECORDED})
@@ -65,7 +65,7 @@ def test_outputs_are_those_of_big_vision(case, tmp_path):
     if f"{case}/logits" in RECORDED:
         np.testing.assert_allclose(logits, RECORDED[f"{case}/logits"], atol=1e-5, rtol=0)
     else:
-        assert describe_model(model).num_classes is None
+        assert architecture(model).num_classes is None
 
 
 @pytest.mark.parametrize("case", ["tok", "map"])
@@ -94,7 +94,7 @@ def test_out_and_in_again_is_bit_identical(format, pooling, tmp_path):
     save_weights_as(model, path, format)
     grid = (3, 5) if size == (6, 10) else None
     again = from_pretrained(path, grid=grid)
-    assert describe_model(again) == describe_model(model)
+    assert architecture(again) == architecture(model)
     same_weights(again, model)
     other = ViT(TINY, classes, image_size=size, pooling=pooling, gelu=gelu, epsilon=epsilon)
     load_weights_from(other, path, grid=grid)
@@ -183,7 +183,7 @@ def test_keras_hub_presets_are_read(tmp_path):
     model = tiny("token", gelu="exact", epsilon=1e-5)
     keras_hub_folder(model, tmp_path / "preset")
     found = from_pretrained(tmp_path / "preset")
-    assert describe_model(found) == describe_model(model)
+    assert architecture(found) == architecture(model)
     for w, v in zip(found.weights, model.weights, strict=True):
         # The token was cut in two, which rounds.
         np.testing.assert_allclose(as_numpy(w), as_numpy(v), atol=1e-6, err_msg=w.path)
@@ -261,7 +261,7 @@ def test_heads_no_weight_tells_are_asked_for(tmp_path):
     with pytest.raises(WeightsError, match=r"say grid=|`heads=`"):
         from_pretrained(tmp_path / "vit")
     found = from_pretrained(tmp_path / "vit", heads=3, grid=(3, 5))
-    assert describe_model(found).config == TINY
+    assert architecture(found).config == TINY
     preset = ViT("mu/4", None, image_size=8, pooling="map", gelu="exact")
     save_weights_as(preset, tmp_path / "mu", "timm")
     (tmp_path / "mu" / "config.json").unlink()
@@ -536,4 +536,4 @@ def test_grids_of_sizes_from_elsewhere_are_found(tmp_path):
     arrays = load_file(path)
     for start in (0, 1):
         save_file({**arrays, "pos_embed": arrays["pos_embed"][:, start:].copy()}, path)
-        assert describe_model(from_pretrained(path, heads=3)).grid == (4, 4)
+        assert architecture(from_pretrained(path, heads=3)).grid == (4, 4)

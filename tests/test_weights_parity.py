@@ -14,7 +14,7 @@ import pytest
 from conftest import as_numpy, randomise
 
 from keras_vit_scale import ViT, ViTConfig, from_pretrained, save_weights_as
-from keras_vit_scale.weights.description import describe_model, preset_name
+from keras_vit_scale.models.architecture import architecture, preset_name
 
 FOLDER = os.environ.get("KERAS_VIT_SCALE_REFERENCES")
 
@@ -46,7 +46,7 @@ def test_logits_and_features_are_those_of_the_other_library(case, record_propert
     folder = Path(FOLDER) / case
     reference = np.load(folder / "reference.npz")
     model = from_pretrained(folder)
-    found = describe_model(model)
+    found = architecture(model)
     shape, pooling, gelu, epsilon = CASES[case]
     assert (preset_name(found.config) or found.config) == shape
     assert (found.pooling, found.gelu, found.epsilon) == (pooling, gelu, epsilon)

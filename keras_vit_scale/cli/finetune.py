@@ -51,7 +51,8 @@ def finetune(
       - {name: pets, data: pets/train, test: pets/test, group: natural}
 
     Args:
-        model: What to start from: a run's folder, or a model.keras that a run wrote.
+        model: What to start from: a run's folder, a model.keras that a run wrote, or another
+            project's weights: a file, a folder, hf://owner/name, https://...
         recipe: The setting.
         data: Training images: digits, a folder of class folders, an .npz file, tfds:NAME@SPLIT.
         test: Test images of the same classes, on which the final model is evaluated.

@@ -1,6 +1,6 @@
 """Vision Transformers: presets, embeddings, encoder, pooling and builders."""
 
-from keras_vit_scale.models.architecture import architecture
+from keras_vit_scale.models.architecture import Architecture, architecture
 from keras_vit_scale.models.blocks import Block, BlockPooling
 from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.conversion import from_blocks, to_blocks
@@ -28,6 +28,7 @@ from keras_vit_scale.models.vit import (
 __all__ = [
     "SIZES",
     "TABLE_2",
+    "Architecture",
     "AttentionPooling",
     "Block",
     "BlockPooling",

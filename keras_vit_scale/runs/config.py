@@ -106,8 +106,8 @@ class TrainConfig:
     remat: Annotated[str | None, arg(metavar="{auto,None,full,dots}")] = "auto"
     """What the backward pass computes again: auto is fastest, full needs the least memory."""
     init: Annotated[str | None, arg(metavar="MODEL")] = None
-    """Start from a model's weights: a run's folder or a .keras file. Other classes get a
-    new head."""
+    """Start from a model's weights: a run's folder, a .keras file, or another project's weights
+    (a file, a folder, hf://owner/name). Other classes get a new head."""
     new_head: bool = False
     """Give the same classes a new head too."""
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import keras
 from tyro.conf import arg
 
-from keras_vit_scale.models.architecture import shape_name
+from keras_vit_scale.models.architecture import Architecture, shape_name
+from keras_vit_scale.models.block import EPSILON
 from keras_vit_scale.models.config import ViTConfig, check_positive_integers
 from keras_vit_scale.runs.config import Duration, MaybeDuration, TrainConfig
 from keras_vit_scale.runs.plan import make_schedule
@@ -175,7 +176,9 @@ class FineTune:
             check_positive_integers(image_size=self.image_size)
         self._any_run()
 
-    def run(self, init: str, model: dict, data: str, rate: float, held_out: bool) -> TrainConfig:
+    def run(
+        self, init: str, model: Architecture, data: str, rate: float, held_out: bool
+    ) -> TrainConfig:
         """One training run of the recipe.
 
         Args:
@@ -190,14 +193,14 @@ class FineTune:
         """
         ours = {field.name for field in dataclasses.fields(TrainConfig)}
         settings = {name: value for name, value in vars(self).items() if name in ours}
-        patch = model["config"].patch_size
+        patch = model.config.patch_size
         settings["image_size"] = self.image_size or default_side(patch)
         if not held_out:
             settings |= {"validation": 0, "evaluate_every": None}
         return TrainConfig(
             **settings,
-            size=shape_name(model["config"]),
-            pooling=model["pooling"],
+            size=shape_name(model.config),
+            pooling=model.pooling,
             init=init,
             new_head=True,
             data=data,
@@ -257,7 +260,8 @@ class FineTune:
 
     def _any_run(self, rate=None):
         """A run of the recipe whose model and data are left open; it checks the settings."""
-        model = {"config": ViTConfig(1, 1, 1, 1, patch_size=1), "pooling": "map"}
+        shape = ViTConfig(1, 1, 1, 1, patch_size=1)
+        model = Architecture(shape, (1, 1), "map", "learned", "tanh", EPSILON, None)
         return self.run("", model, "", self.rates[0] if rate is None else rate, held_out=True)
 
 

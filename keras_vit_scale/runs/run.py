@@ -149,7 +149,7 @@ def build_model(config: TrainConfig, class_names) -> keras.Model:
     if config.init is not None:
         other, classes = open_start(config.init)
         found = architecture(other)
-        options = {name: found[name] for name in ("positions", "gelu")}
+        options = {name: getattr(found, name) for name in ("positions", "gelu", "epsilon")}
     model = ViT(
         config.shape(),
         len(class_names),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import keras
 
-from keras_vit_scale.weights.positions import resample_positions
-
 from keras_vit_scale.evaluation import load_classifier
+from keras_vit_scale.models import architecture
+from keras_vit_scale.weights import from_pretrained, resample_positions
 
 POSITIONS = "position_embedding/embedding"
 
@@ -28,7 +28,7 @@ def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
     theirs = {w.path: w for w in other.weights if w.path in ours or not w.path.startswith("head/")}
     values = {path: keras.ops.convert_to_numpy(w.value) for path, w in theirs.items()}
     if POSITIONS in values and POSITIONS in ours:
-        old, new = _grid(other), _grid(model)
+        old, new = architecture(other).grid, architecture(model).grid
         if old != new:
             values[POSITIONS] = resample_positions(values[POSITIONS], old, new)
     problems = [f"{path} is missing" for path in ours if path not in values]
@@ -48,16 +48,33 @@ def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
 
 
 def open_start(source: str | Path) -> tuple[keras.Model, tuple[str, ...]]:
-    """A model to start from, and the names of its classes.
+    """A model to start from, and the names of its classes, of which weights alone have none.
 
     Args:
-        source: A run's folder, or a .keras file that a run or `save_classifier` wrote.
+        source: A run's folder, a .keras file that a run or `save_classifier` wrote, or
+            another project's weights as for `from_pretrained`.
 
     Raises:
         ValueError: If there is no model, or it cannot be read.
     """
-    classifier = load_classifier(model_file(source))
-    return classifier.model, classifier.class_names
+    path = Path(source)
+    if path.suffix == ".keras" or (path / "config.yaml").is_file() or not is_weights(source):
+        classifier = load_classifier(model_file(source))
+        return classifier.model, classifier.class_names
+    return from_pretrained(source, num_classes=None), ()
+
+
+def is_weights(source: str | Path) -> bool:
+    """Whether a source can only be another project's weights: an address, a file, a folder of them.
+
+    Example:
+
+    >>> from keras_vit_scale.runs.weights import is_weights
+    >>> is_weights("hf://owner/name"), is_weights("my-run")
+    (True, False)
+    """
+    path = Path(source)
+    return "://" in str(source) or path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
 def model_file(path: str | Path) -> Path:
@@ -82,10 +99,3 @@ def model_file(path: str | Path) -> Path:
             f"A model must be a run's folder or an existing .keras file. Received: {str(path)!r}"
         )
     return path
-
-
-def _grid(model):
-    """Rows and columns of a ViT's patches."""
-    patch = model.get_layer("patch_embedding").patch_size
-    height, width = model.input_shape[1:3]
-    return height // patch, width // patch

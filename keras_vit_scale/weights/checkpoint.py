@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_vit_scale.models.architecture import Architecture, usual_heads
 from keras_vit_scale.models.block import check_epsilon, check_gelu
 from keras_vit_scale.models.config import ViTConfig, image_shape
 from keras_vit_scale.models.pooling import POOLINGS
 from keras_vit_scale.weights.archive import WeightsError, open_archive
 from keras_vit_scale.weights.big_vision import BIG_VISION
-from keras_vit_scale.weights.description import Description, usual_heads
 from keras_vit_scale.weights.keras_hub import KERAS_HUB, open_preset
 from keras_vit_scale.weights.layout import Row
 from keras_vit_scale.weights.positions import resample_patches, resample_positions
@@ -98,7 +98,7 @@ class Checkpoint:
         heads: int | None = None,
         grid: tuple[int, int] | None = None,
         model_heads: int | None = None,
-    ) -> Description:
+    ) -> Architecture:
         """What the file's model is: from arguments, config.json, shapes, customs, in this order.
 
         Args:
@@ -141,7 +141,7 @@ class Checkpoint:
             check_epsilon(epsilon)
         except (ValueError, TypeError) as error:
             raise WeightsError(f"The file must describe a Vision Transformer. {error}") from error
-        return Description(
+        return Architecture(
             config=config,
             grid=self._grid(patch_rows, size, grid),
             pooling=pooling,
@@ -205,18 +205,18 @@ class Checkpoint:
             f"Received: {tokens} positions"
         )
 
-    def check(self, description: Description, wanted: Mapping[str, tuple]) -> list[str]:
+    def check(self, architecture: Architecture, wanted: Mapping[str, tuple]) -> list[str]:
         """Everything that keeps the file from filling weights of our names and shapes.
 
         Args:
-            description: What the file's model is.
+            architecture: What the file's model is.
             wanted: Shapes by our names, the encoder's stacked.
         """
         problems = []
         claimed = set()
-        if description.num_classes is not None and "head/kernel" not in wanted:
+        if architecture.num_classes is not None and "head/kernel" not in wanted:
             claimed |= {self._their("head/kernel"), self._their("head/bias")}
-        if description.pooling == "gap" and self.layout.head_reads_mean:
+        if architecture.pooling == "gap" and self.layout.head_reads_mean:
             claimed |= {row.theirs for row in self.layout.rows if row.ours.startswith("pooling/")}
         for ours, shape in wanted.items():
             row = self.layout.row(ours)
@@ -249,14 +249,14 @@ class Checkpoint:
         return []
 
     def arrays(
-        self, description: Description, wanted: Mapping[str, tuple], grid, resample: str
+        self, architecture: Architecture, wanted: Mapping[str, tuple], grid, resample: str
     ) -> dict[str, np.ndarray]:
         """The weights by our names, in float32, stacked and resampled; a warning of any not finite.
 
         Call it after `check` has found nothing.
 
         Args:
-            description: What the file's model is.
+            architecture: What the file's model is.
             wanted: Shapes by our names, the encoder's stacked.
             grid: Rows and columns of patches of the positions wanted.
             resample: How positions are resampled.
@@ -278,7 +278,7 @@ class Checkpoint:
                 stacklevel=3,
             )
         if POSITION in found:
-            self._place(found, description.grid, grid, resample)
+            self._place(found, architecture.grid, grid, resample)
         if PATCHES in found:
             found[PATCHES] = resample_patches(found[PATCHES], wanted[PATCHES][0])
         return found

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import keras
 
+from keras_vit_scale.models.architecture import architecture, preset_name, weights_of
 from keras_vit_scale.models.config import check_positive_integers, image_shape
 from keras_vit_scale.models.vit import ViT
 from keras_vit_scale.weights.archive import WeightsError
 from keras_vit_scale.weights.checkpoint import PATCHES, check_options, open_checkpoint
-from keras_vit_scale.weights.description import describe_model, preset_name, weights_of
 from keras_vit_scale.weights.positions import check_method
 from keras_vit_scale.weights.sources import locate
 
@@ -191,7 +191,7 @@ def load_weights_from(
         raise ValueError(f"`head` must be 'file' or 'keep'. Received: head={head!r}")
     check_options(None, None, None, None, grid)
     check_method(resample)
-    ours = describe_model(model)
+    ours = architecture(model)
     wanted = ours if head == "file" else replace(ours, num_classes=None)
     path = locate(source, sha256=sha256, revision=revision, file=file)
     with _open(path, ignore, allow_torch_pickle) as checkpoint:

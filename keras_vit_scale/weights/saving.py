@@ -8,11 +8,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_vit_scale.models.architecture import Architecture, architecture, weights_of
 from keras_vit_scale.models.positions import sincos_2d
 from keras_vit_scale.weights.archive import write_npz, write_safetensors
 from keras_vit_scale.weights.big_vision import BIG_VISION
 from keras_vit_scale.weights.checkpoint import POSITION, TOKEN
-from keras_vit_scale.weights.description import Description, describe_model, weights_of
 from keras_vit_scale.weights.timm import GELUS, POOLINGS, TIMM
 from keras_vit_scale.weights.transformers import SIGLIP, VIT
 
@@ -58,32 +58,32 @@ def save_weights_as(model: keras.Model, path, format: str) -> None:
             "`path` must end in .npz for big_vision, and be a folder for the others. "
             f"Received: path={str(path)!r}, format={format!r}"
         )
-    description = describe_model(model)
+    found = architecture(model)
     if format == "big_vision":
-        _refuse(description, "big_vision", gelu=("tanh",), epsilon=(1e-6,))
+        _refuse(found, "big_vision", gelu=("tanh",), epsilon=(1e-6,))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_npz(path, their_arrays(model, description, BIG_VISION))
+        write_npz(path, their_arrays(model, found, BIG_VISION))
         return
     if format == "timm":
-        layout, config = TIMM, _timm_config(description)
+        layout, config = TIMM, _timm_config(found)
     else:
-        layout, config = _transformers_config(description)
-    arrays = their_arrays(model, description, layout)
+        layout, config = _transformers_config(found)
+    arrays = their_arrays(model, found, layout)
     path.mkdir(parents=True, exist_ok=True)
     write_safetensors(path / "model.safetensors", arrays, {"format": "pt"})
     (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def their_arrays(model: keras.Model, description: Description, layout) -> dict[str, np.ndarray]:
+def their_arrays(model: keras.Model, found: Architecture, layout) -> dict[str, np.ndarray]:
     """A model's weights under a layout's names, in float32."""
     ours = {name: _array(weight) for name, weight in weights_of(model).items()}
     stacks = {}
     model.get_layer("encoder").save_own_variables(stacks)
     ours |= {f"encoder/{name}": _array(stack) for name, stack in stacks.items()}
-    if description.positions == "sincos" and not layout.fixed_positions:
-        fixed = sincos_2d(*description.grid, description.config.width)
+    if found.positions == "sincos" and not layout.fixed_positions:
+        fixed = sincos_2d(*found.grid, found.config.width)
         ours[POSITION] = fixed[None].astype("float32")
-    if description.pooling == "token" and POSITION in ours and layout.token_has_position:
+    if found.pooling == "token" and POSITION in ours and layout.token_has_position:
         # The [class] token has a position of its own there, which zero leaves without effect.
         ours[POSITION] = np.concatenate([np.zeros_like(ours[TOKEN]), ours[POSITION]], axis=1)
     pieces = defaultdict(dict)
@@ -105,10 +105,10 @@ def _array(weight):
     return np.asarray(keras.ops.convert_to_numpy(weight), dtype="float32")
 
 
-def _refuse(description, project, **possible):
+def _refuse(found, project, **possible):
     """Refuses a model that the other project cannot build."""
     for option, values in possible.items():
-        value = getattr(description, option)
+        value = getattr(found, option)
         if value not in values:
             allowed = " or ".join(repr(v) for v in values)
             raise ValueError(
