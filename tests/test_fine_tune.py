@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from keras_vit_scale import FineTune, ViT, cli, save_weights_as
 from keras_vit_scale.data import EvalTransform, digits, hold_out, hold_out_classes, open_source
 from keras_vit_scale.evaluation import load_classifier, save_classifier
-from keras_vit_scale.models import architecture, preset
+from keras_vit_scale.models import Architecture, architecture, preset
 from keras_vit_scale.runs import (
     RunError,
     TrainConfig,
@@ -38,7 +38,7 @@ from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
 from keras_vit_scale.weights import resample_positions
 
 SHAPE = "width=16,depth=2,mlp_dim=32,heads=2,patch_size=2"
-B16 = {"config": preset("B/16"), "pooling": "map"}
+B16 = Architecture(preset("B/16"), (14, 14), "map", "learned", "tanh", 1e-6, 21_843)
 
 
 def write(source, path):
@@ -109,7 +109,7 @@ def test_vtab_is_one_setting_of_1000_images():
 
 def test_g14_has_518_pixels_and_a_flat_rate_with_averages():
     config = FineTune(schedule="constant").run(
-        "g", {"config": preset("G/14"), "pooling": "map"}, "photos", 0.01, held_out=False
+        "g", dataclasses.replace(B16, config=preset("G/14")), "photos", 0.01, held_out=False
     )
     plan = config.plan(images=1000)
     assert (config.size, config.image_size, plan.average) == ("G/14", 518, 2000)

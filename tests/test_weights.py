@@ -368,7 +368,7 @@ def test_a_checkpoint_of_another_size_says_which(tmp_path):
     with pytest.raises(WeightsError) as error:
         load_weights_from(ViT(TINY, 3, image_size=8), tmp_path / "mu.npz")
     assert "looks like mu/4 at 8 x 8, 'map' pooling, 3 classes" in str(error.value)
-    assert "the model is width 15, depth 2" in str(error.value)
+    assert "the model is width=15,depth=2" in str(error.value)
 
 
 def test_values_that_are_not_finite_are_told(tmp_path):
