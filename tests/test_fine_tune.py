@@ -58,7 +58,7 @@ def world(tmp_path_factory):
         for name, source in (("up", upstream), ("data", training), ("test", testing))
     )
     config = TrainConfig(
-        SHAPE, up, steps=400, image_size=8, batch_size=64, crop="shift", flip=False,
+        SHAPE, up, steps=200, image_size=8, batch_size=64, crop="shift", flip=False,
         resize="none", peak=0.008, head_decay=0.3, timescale=100.0,
     )  # fmt: skip
     train(config, root / "trunk")
@@ -361,16 +361,18 @@ def test_killed_and_run_again_it_ends_the_same(world, whole, tmp_path):
 
 
 def test_fine_tuning_beats_training_from_scratch(world, tmp_path):
-    """61 images of three digits that the trunk never saw, at twice its resolution."""
+    """61 images of three digits that the trunk never saw, at twice its resolution.
+
+    On JAX 0.86 against 0.46, which is from scratch at the better of the rates 0.1 and 0.03.
+    """
     trunk, data, test = world
-    recipe = dataclasses.replace(QUICK, rates=(0.1,), steps=60, warmup=6, batch_size=61)
+    recipe = dataclasses.replace(QUICK, rates=(0.1,), steps=30, warmup=3, checkpoint_every=1000)
     tuned = fine_tune(recipe, trunk, data, tmp_path / "tuned", test=test)["test"]["accuracy"]
-    config = recipe.run("", architecture(open_start(trunk)[0]), data, 0.1, held_out=False)
+    config = recipe.run("", architecture(open_start(trunk)[0]), data, 0.03, held_out=False)
     train(dataclasses.replace(config, init=None, new_head=False), tmp_path / "scratch")
     scratch = load_classifier(tmp_path / "scratch" / "model.keras").evaluate(open_source(test))
-    print(tuned, scratch)
-    assert tuned > 0.85
-    assert tuned > scratch["accuracy"] + 0.1
+    assert tuned > 0.7
+    assert tuned > scratch["accuracy"] + 0.2
 
 
 LATE = {
