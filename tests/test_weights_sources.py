@@ -357,7 +357,7 @@ class TestHub:
         [
             ("hf://owner", {}, "must be hf://owner/name"),
             ("hf://owner/name@a@b", {}, "must be hf://owner/name"),
-            ("hf://../name", {}, "Cannot fetch"),
+            ("hf://../name", {}, "must be hf://owner/name"),
             ("hf://owner/name@a", {"revision": "b"}, "`revision` must be given once"),
             ("hf://owner/name/a", {"file": "b"}, "`file` must be given once"),
         ],

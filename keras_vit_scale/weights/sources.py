@@ -36,7 +36,7 @@ HUB_FILES = (
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _HUB = re.compile(
-    r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[^@]+))?"
+    r"hf://(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[^@]+))?"
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
