@@ -9,6 +9,7 @@ model at the end, which gives the same logits.
 """
 
 import argparse
+import math
 
 import keras
 import numpy as np
@@ -50,16 +51,18 @@ def main():
     for way in RATES:
         errors = {}
         for rate in RATES[way][: arguments.rates]:
+            keras.utils.set_random_seed(0)
             model = start(trunk, way, arguments.rank)
-            fine_tune(model, train, rate, arguments.epochs, seed=0)
+            fine_tune(model, train, rate, arguments.epochs)
             errors[rate] = error(model, validation)
         best = min(errors, key=errors.get)
         found = []
         for seed in range(arguments.seeds):
+            keras.utils.set_random_seed(seed)
             model = start(trunk, way, arguments.rank)
-            fine_tune(model, train, best, arguments.epochs, seed)
+            fine_tune(model, train, best, arguments.epochs)
             found.append(error(model, test))
-        trained = sum(np.prod(v.shape, dtype=int) for v in model.trainable_variables)
+        trained = sum(math.prod(v.shape) for v in model.trainable_variables)
         print(
             f"{way:>5}: {trained:>7,} of {model.count_params():,} parameters, rate {best:g}: "
             f"test error {np.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})",
@@ -104,14 +107,12 @@ def start(trunk, way, rank):
     """The trunk in ordinary layers with a new head, and what a way of fine-tuning trains."""
     body = to_blocks(keras.Model(trunk.inputs[0], trunk.get_layer("pooling").output))
     head = keras.layers.Dense(len(DOWNSTREAM), kernel_initializer="zeros", name="head")
-    body.trainable = way == "full"
+    if way != "full":
+        for weight in body.weights:
+            weight.trainable = False
     if way == "lora":
         for block in (layer for layer in body.layers if isinstance(layer, Block)):
             attention = block.attention
-            # Frozen above with the rest; LoRA's own matrices are trained, nothing else is.
-            block.trainable = True
-            for weight in block.weights:
-                weight.trainable = False
             for dense in (
                 attention.query_dense, attention.key_dense, attention.value_dense,
                 attention.output_dense, block.mlp_in, block.mlp_out,
@@ -120,8 +121,7 @@ def start(trunk, way, rank):
     return keras.Model(body.inputs[0], head(body.outputs[0]))
 
 
-def fine_tune(model, train, rate, epochs, seed):
-    keras.utils.set_random_seed(seed)
+def fine_tune(model, train, rate, epochs):
     batch = min(20, len(train[1]))
     steps = epochs * -(-len(train[1]) // batch)
     schedule = kvs.Cosine(rate, total_steps=steps, warmup_steps=steps // 10)

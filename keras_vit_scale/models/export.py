@@ -253,10 +253,7 @@ def load_exported(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def has_runtime(format: str) -> bool:
-    """Whether what runs a format is installed, and can be beside this backend."""
-    if format == "saved_model" and keras.backend.backend() == "torch":
-        # Imported after torch, TensorFlow can crash.
-        return False
+    """Whether what runs a format is installed."""
     return is_installed(RUNTIMES[format])
 
 
