@@ -46,6 +46,7 @@ HELP = {
     ("fewshot",): ["--shots", "fewshot run/ pets/ --shots 1 5 10"],
     ("predict",): ["FILES", "--top", "predict run/ cat.jpg"],
     ("embed",): ["--out", ".parquet"],
+    ("export",): ["--out", "export run/ --out vit.onnx", "--no-check"],
     ("models",): ["--image-size", "keras-vit-scale models --image-size 384"],
     ("study", "run"): [
         "--held-out-classes",

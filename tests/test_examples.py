@@ -18,6 +18,10 @@ MINIATURES = {
         ["digits", "--steps", "30", "--sizes", "4x1/4", "--rates", "0.01", "0.02", "--seeds", "0"],
         "peaks:",
     ),
+    "lora.py": (
+        ["--steps", "4", "--epochs", "1", "--shots", "2", "--seeds", "1", "--rates", "1"],
+        "parameters, logits differ by",
+    ),
     "hide_the_largest_size.py": ([EXAMPLES / "fashion_mnist"], "Law without 64x4/7"),
     "fashion_mnist/prepare.py": (["--source", "idx"], "fashion-mnist-test.npz: 3 images"),
     "fine_tune/compare.py": (

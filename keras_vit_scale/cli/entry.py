@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import tyro
 
 import keras_vit_scale
+from keras_vit_scale.cli.export import export
 from keras_vit_scale.cli.finetune import finetune
 from keras_vit_scale.cli.judge import evaluate, fewshot
 from keras_vit_scale.cli.law import law_fit
@@ -39,6 +40,7 @@ VERBS = {
     "fewshot": fewshot,
     "predict": predict,
     "embed": embed,
+    "export": export,
     "study": Group(
         "Scaling studies: many sizes, many durations, one law.",
         {"run": study_run, "report": study_report},

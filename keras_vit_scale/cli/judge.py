@@ -3,8 +3,9 @@
 import dataclasses
 import json as json_module
 import statistics
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -17,36 +18,88 @@ _MODEL = Annotated[Positional[Path], arg(metavar="MODEL")]
 _DATA = Annotated[Positional[str], arg(metavar="DATA")]
 
 
-def evaluate(model: _MODEL, data: _DATA, /, batch_size: int = 64, json: bool = False) -> None:
+def evaluate(
+    model: _MODEL,
+    data: _DATA,
+    /,
+    protocol: Literal["own", "real", "imagenet-v2", "objectnet"] = "own",
+    labels: str = "",
+    batch_size: int = 64,
+    json: bool = False,
+) -> None:
     """Accuracy, top-5 accuracy and loss of a model on labelled images.
 
     The images are prepared as the model says; its classes must be theirs.
+
+    A model of ImageNet's 1000 classes, in the order of their WordNet numbers, can also be judged
+    on other test sets of these: there is no loss, several labels may be right for an image, and
+    images without any are left out.
 
     For example:
 
       keras-vit-scale evaluate run/ test_photos/
       keras-vit-scale evaluate run/model.keras test.npz --json
+      keras-vit-scale evaluate run/ ILSVRC2012_val/ --protocol real --labels real.json
+      keras-vit-scale evaluate run/ imagenetv2-matched-frequency/ --protocol imagenet-v2
+      keras-vit-scale evaluate run/ objectnet-1.0/images --protocol objectnet
+        --labels objectnet-1.0/mappings
 
     Args:
         model: A run's folder, or a model.keras that a run wrote.
         data: Images: digits, a folder of class folders, or an .npz file.
+        protocol: What tells the labels: own, the data; real, ReaL's real.json; imagenet-v2,
+            folders named 0 to 999; objectnet, its folder of mappings.
+        labels: The file real.json, or ObjectNet's folder of mappings.
         batch_size: Images at a time.
         json: Print JSON.
     """
     from keras_vit_scale.data import open_source
-    from keras_vit_scale.evaluation import load_classifier
+    from keras_vit_scale.evaluation import evaluate_accepted, load_classifier
 
-    path, source = model_file(model), open_source(data)
-    classifier = load_classifier(path)
+    path = model_file(model)
+    if protocol == "own":
+        _check_labels(protocol, labels, wanted=False)
+        source = open_source(data)
+        classifier = load_classifier(path)
+        judge = classifier.evaluate
+    else:
+        _check_labels(protocol, labels, wanted=protocol != "imagenet-v2")
+        classifier = load_classifier(path)
+        source = _open_protocol(protocol, data, labels, len(classifier.class_names))
+        judge = partial(evaluate_accepted, classifier)
     with ImageBar("evaluate") as bar:
         bar.begin(len(source))
-        metrics = classifier.evaluate(bar.watch(source), batch_size=batch_size)
+        metrics = judge(bar.watch(source), batch_size=batch_size)
     if json:
-        print(json_module.dumps({"model": str(path), "data": data, **metrics}, indent=1))
+        found = {"model": str(path), "data": data, "protocol": protocol}
+        print(json_module.dumps({**found, **metrics}, indent=1))
         return
-    print(f"{path} on {metrics.pop('images'):,} images of {data}")
+    left_out = metrics.pop("left_out", 0)
+    without = f" ({left_out:,} without a label left out)" if left_out else ""
+    print(f"{path} on {metrics.pop('images'):,} images of {data}{without}")
     for name, value in metrics.items():
         print(f"  {name.replace('_', ' ')} {value:.4f}")
+
+
+def _check_labels(protocol, labels, wanted):
+    if wanted and not labels:
+        raise ValueError(
+            "`labels` must be given: real.json for `--protocol real`, the folder of mappings for "
+            f"`--protocol objectnet`. Received: protocol={protocol!r} without"
+        )
+    if labels and not wanted:
+        raise ValueError(
+            f"`labels` has no meaning with `--protocol {protocol}`, whose folders tell the labels. "
+            f"Received: labels={labels!r}"
+        )
+
+
+def _open_protocol(protocol, data, labels, classes):
+    from keras_vit_scale.evaluation import imagenet_v2, objectnet, real
+
+    if protocol == "imagenet-v2":
+        return imagenet_v2(data, classes)
+    return {"real": real, "objectnet": objectnet}[protocol](data, labels, classes)
 
 
 def fewshot(

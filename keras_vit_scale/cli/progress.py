@@ -95,7 +95,9 @@ class _Watched:
 
     def __init__(self, source, bar):
         self.source, self.bar = source, bar
-        self.labels, self.class_names = source.labels, source.class_names
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
 
     def __len__(self):
         return len(self.source)

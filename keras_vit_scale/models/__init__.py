@@ -6,6 +6,7 @@ from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.conversion import from_blocks, to_blocks
 from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
 from keras_vit_scale.models.encoder import Encoder
+from keras_vit_scale.models.export import export_model, load_exported
 from keras_vit_scale.models.inspection import attention_maps, block_outputs
 from keras_vit_scale.models.pooling import AttentionPooling, TokenPooling
 from keras_vit_scale.models.positions import SinCosPositionEmbedding
@@ -54,7 +55,9 @@ __all__ = [
     "architecture",
     "attention_maps",
     "block_outputs",
+    "export_model",
     "from_blocks",
+    "load_exported",
     "preset",
     "to_blocks",
 ]

@@ -1,0 +1,143 @@
+"""LoRA on the per-block form of a trunk, beside full fine-tuning and the head alone.
+
+    python examples/lora.py
+
+A small ViT learns six of the digits. Then few images of the other four are learned in three ways:
+the new head alone; LoRA of the kernels of every block (and the head); all weights. Each way has the
+learning rate that is best on images apart from the test's. LoRA is merged back into the stacked
+model at the end, which gives the same logits.
+"""
+
+import argparse
+import math
+
+import keras
+import numpy as np
+
+import keras_vit_scale as kvs
+from keras_vit_scale.data import (
+    EvalTransform,
+    Subset,
+    TrainTransform,
+    digits,
+    eval_batches,
+    hold_out,
+    train_batches,
+)
+from keras_vit_scale.models import Block, from_blocks, to_blocks
+
+UPSTREAM, DOWNSTREAM = (0, 1, 2, 3, 4, 5), (6, 7, 8, 9)
+RATES = {"head": (3e-3, 1e-2, 3e-2), "lora": (1e-3, 3e-3, 1e-2), "full": (3e-4, 1e-3, 3e-3)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=800, help="of the trunk")
+    parser.add_argument("--epochs", type=int, default=60, help="of each fine-tuning")
+    parser.add_argument("--shots", type=int, default=10, help="labelled images a new class")
+    parser.add_argument("--rank", type=int, default=4, help="of LoRA's matrices")
+    parser.add_argument("--seeds", type=int, default=3, help="fine-tunings at the best rate")
+    parser.add_argument("--rates", type=int, default=3, help="learning rates to choose from")
+    arguments = parser.parse_args()
+
+    keras.utils.set_random_seed(0)
+    trunk = train_trunk(of_classes(UPSTREAM), arguments.steps)
+    rest, test = hold_out(of_classes(DOWNSTREAM), 400)
+    rest, chosen_on = hold_out(rest, 200)
+    examples = few(rest, arguments.shots)
+    train, validation, test = (arrays(source) for source in (examples, chosen_on, test))
+    print(f"{len(train[1])} images to learn from, {len(test[1])} to test on")
+
+    for way in RATES:
+        errors = {}
+        for rate in RATES[way][: arguments.rates]:
+            keras.utils.set_random_seed(0)
+            model = start(trunk, way, arguments.rank)
+            fine_tune(model, train, rate, arguments.epochs)
+            errors[rate] = error(model, validation)
+        best = min(errors, key=errors.get)
+        found = []
+        for seed in range(arguments.seeds):
+            keras.utils.set_random_seed(seed)
+            model = start(trunk, way, arguments.rank)
+            fine_tune(model, train, best, arguments.epochs)
+            found.append(error(model, test))
+        trained = sum(math.prod(v.shape) for v in model.trainable_variables)
+        print(
+            f"{way:>5}: {trained:>7,} of {model.count_params():,} parameters, rate {best:g}: "
+            f"test error {np.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})",
+            flush=True,
+        )
+        if way == "lora":
+            merged = from_blocks(model)
+            difference = np.abs(logits(merged, test[0]) - logits(model, test[0])).max()
+            print(
+                f"       merged: {merged.count_params():,} parameters, "
+                f"logits differ by {difference:.1e}"
+            )
+
+
+def of_classes(classes):
+    source = digits()
+    return Subset(source, np.flatnonzero(np.isin(source.labels, classes)), classes)
+
+
+def few(source, shots):
+    """The first images of each class."""
+    order = [np.flatnonzero(source.labels == c)[:shots] for c in range(len(DOWNSTREAM))]
+    return Subset(source, np.concatenate(order))
+
+
+def arrays(source):
+    batches = list(eval_batches(source, EvalTransform(8, resize="none"), 64))
+    return tuple(np.concatenate(part) for part in zip(*batches, strict=True))
+
+
+def train_trunk(source, steps):
+    shape = kvs.ViTConfig(width=64, depth=4, mlp_dim=256, heads=4, patch_size=2)
+    model = kvs.ViT(shape, len(UPSTREAM), image_size=8, pooling="gap")
+    schedule = kvs.Cosine(2e-3, total_steps=steps, warmup_steps=steps // 10)
+    model.compile(kvs.AdamW(schedule, weight_decay=0.1), kvs.SigmoidCrossEntropy())
+    batches = train_batches(source, TrainTransform(8, crop="shift", flip=False), 64, stop=steps)
+    model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return model
+
+
+def start(trunk, way, rank):
+    """The trunk in ordinary layers with a new head, and what a way of fine-tuning trains."""
+    body = to_blocks(keras.Model(trunk.inputs[0], trunk.get_layer("pooling").output))
+    head = keras.layers.Dense(len(DOWNSTREAM), kernel_initializer="zeros", name="head")
+    if way != "full":
+        for weight in body.weights:
+            weight.trainable = False
+    if way == "lora":
+        for block in (layer for layer in body.layers if isinstance(layer, Block)):
+            attention = block.attention
+            for dense in (
+                attention.query_dense, attention.key_dense, attention.value_dense,
+                attention.output_dense, block.mlp_in, block.mlp_out,
+            ):  # fmt: skip
+                dense.enable_lora(rank)
+    return keras.Model(body.inputs[0], head(body.outputs[0]))
+
+
+def fine_tune(model, train, rate, epochs):
+    batch = min(20, len(train[1]))
+    steps = epochs * -(-len(train[1]) // batch)
+    schedule = kvs.Cosine(rate, total_steps=steps, warmup_steps=steps // 10)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(schedule), loss)
+    model.fit(*train, batch_size=batch, epochs=epochs, verbose=0)
+
+
+def logits(model, images):
+    return model.predict(images, batch_size=100, verbose=0)
+
+
+def error(model, data):
+    images, labels = data
+    return float((logits(model, images).argmax(1) != labels).mean())
+
+
+if __name__ == "__main__":
+    main()
