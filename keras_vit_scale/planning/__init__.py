@@ -8,6 +8,7 @@ from keras_vit_scale.planning.accelerators import (
     this_accelerator,
 )
 from keras_vit_scale.planning.compute import TPUV3_CORE_FLOPS, tpuv3_core_days
+from keras_vit_scale.planning.costs import training_costs
 from keras_vit_scale.planning.flops import forward_flops, training_flops
 from keras_vit_scale.planning.parameters import parameters
 
@@ -21,5 +22,6 @@ __all__ = [
     "recognised",
     "this_accelerator",
     "tpuv3_core_days",
+    "training_costs",
     "training_flops",
 ]

@@ -25,7 +25,7 @@ import keras
 from keras_vit_scale.data import Source, hold_out, open_source
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.models import ViT, architecture
-from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
+from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.plan import Plan, make_schedule
 from keras_vit_scale.runs.recipe import head_bias, loss_function, make_optimizer
@@ -335,18 +335,19 @@ class Run:
                 self.source.class_names,
                 activation=config.loss,
             )
-        shape = {"pooling": config.pooling, "num_classes": classes}
-        images = step * config.batch_size
-        flops = training_flops(forward_flops(config.shape(), config.image_size, **shape), images)
+        costs = training_costs(
+            config.shape(),
+            config.image_size,
+            step * config.batch_size,
+            pooling=config.pooling,
+            num_classes=classes,
+        )
         results = {
             "size": config.size,
             "steps": step,
-            "images_seen": images,
+            **costs,
             "training_images": len(self.source),
             "classes": classes,
-            "parameters": parameters(config.shape(), config.image_size, **shape),
-            "flops": flops,
-            "tpuv3_core_days": tpuv3_core_days(flops),
             "validation_images": 0 if self.held_out is None else len(self.held_out),
             "validation": self.evaluations[-1] if self.evaluations else None,
             "backend": keras.backend.backend(),

@@ -25,8 +25,8 @@ from keras_vit_scale.data import Source, hold_out, hold_out_classes, open_source
 from keras_vit_scale.evaluation import FewShot, extract_features, representation
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
-from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
-from keras_vit_scale.runs.run import head_bias
+from keras_vit_scale.planning import training_costs
+from keras_vit_scale.runs.recipe import head_bias
 from keras_vit_scale.scaling.config import (
     StudyConfig,
     StudyError,
@@ -243,20 +243,14 @@ class Run:
         return float((logits.argmax(1) != images.labels).mean())
 
     def _costs(self, duration):
-        c = self.config
-        classes = len(self.data.upstream.class_names)
-        images = duration * c.recipe.batch_size
-        forward = forward_flops(self.shape, c.image_size, pooling="map", num_classes=classes)
-        flops = training_flops(forward, images)
-        return {
-            "size": self.size,
-            "seed": self.seed,
-            "steps": duration,
-            "images_seen": images,
-            "parameters": parameters(self.shape, c.image_size, pooling="map", num_classes=classes),
-            "flops": flops,
-            "tpuv3_core_days": tpuv3_core_days(flops),
-        }
+        costs = training_costs(
+            self.shape,
+            self.config.image_size,
+            duration * self.config.recipe.batch_size,
+            pooling="map",
+            num_classes=len(self.data.upstream.class_names),
+        )
+        return {"size": self.size, "seed": self.seed, "steps": duration, **costs}
 
     def _compile(self, model, duration):
         recipe = self.config.recipe
