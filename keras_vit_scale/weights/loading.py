@@ -122,17 +122,23 @@ def from_pretrained(
         there = shapes | {PATCHES: found.shapes()[PATCHES]}
         _refuse(checkpoint.check(found, there), found, None)
         values = checkpoint.arrays(found, shapes, wanted.grid, resample)
-    model = ViT(
-        preset_name(wanted.config) or wanted.config,
-        classes,
-        image_size=size,
-        pooling=wanted.pooling,
-        positions=wanted.positions,
-        gelu=wanted.gelu,
-        epsilon=wanted.epsilon,
-        **options,
-    )
+    # Drawing values that are replaced at once takes longer than reading the file.
+    with keras.StatelessScope(initialize_variables=False):
+        model = ViT(
+            preset_name(wanted.config) or wanted.config,
+            classes,
+            image_size=size,
+            pooling=wanted.pooling,
+            positions=wanted.positions,
+            gelu=wanted.gelu,
+            epsilon=wanted.epsilon,
+            **options,
+        )
     _assign(model, values)
+    # A new head, and the state of dropout's seeds.
+    for variable in model.variables:
+        if variable._value is None:
+            variable._deferred_initialize()
     return model
 
 
@@ -236,14 +242,24 @@ def _assign(model, values):
     """Gives a model its weights, the smallest first, letting go of each array when it is used."""
     encoder = model.get_layer("encoder")
     variables = weights_of(model)
-    stacks = {}
     for name in sorted(values, key=lambda name: values[name].size):
         value = values.pop(name)
         if name in variables:
-            variables[name].assign(value)
-        else:
-            stacks[name.removeprefix("encoder/")] = value
-    encoder.load_own_variables(stacks)
+            _give(variables[name], value)
+            continue
+        weight, k = name.removeprefix("encoder/"), encoder.frozen_blocks
+        for stack, part in ((encoder.frozen, value[:k]), (encoder.blocks, value[k:])):
+            if stack:
+                _give(stack[weight], part)
+
+
+def _give(variable, value):
+    """Makes an array a variable's value, which may not have had one."""
+    if variable._value is None:
+        variable._initializer = lambda _, dtype: keras.ops.convert_to_tensor(value, dtype)
+        variable._deferred_initialize()
+    else:
+        variable.assign(value)
 
 
 def _grid(size, patch_size):
