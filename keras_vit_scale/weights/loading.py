@@ -135,10 +135,8 @@ def from_pretrained(
             **options,
         )
     _assign(model, values)
-    # A new head, and the state of dropout's seeds.
-    for variable in model.variables:
-        if variable._value is None:
-            variable._deferred_initialize()
+    with keras.StatelessScope():
+        pass  # at whose end Keras initialises the variables that it finds without values
     return model
 
 
@@ -254,10 +252,9 @@ def _assign(model, values):
 
 
 def _give(variable, value):
-    """Makes an array a variable's value, which may not have had one."""
+    """Makes an array a variable's value, or what it will be initialised with."""
     if variable._value is None:
         variable._initializer = lambda _, dtype: keras.ops.convert_to_tensor(value, dtype)
-        variable._deferred_initialize()
     else:
         variable.assign(value)
 
