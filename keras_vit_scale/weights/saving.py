@@ -27,8 +27,8 @@ def save_weights_as(model: keras.Model, path, format: str) -> None:
 
     Args:
         model: A model that `ViT` built.
-        path: For "big_vision" a file, `.npz`, which vision_transformer's readers
-            and timm take too. For the others a folder, made if need be, which gets
+        path: For "big_vision" a file, `.npz`, which timm takes too (a model with a
+            [class] token there needs `no_embed_class=True`). For the others a folder, made if need be, which gets
             `model.safetensors` and `config.json`: what
             `timm.create_model("local-dir:...")` and transformers'
             `from_pretrained` take.
