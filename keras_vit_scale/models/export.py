@@ -4,6 +4,7 @@ What is written is the forward pass of the model with ordinary layers for its st
 float32: converters understand these best, and Keras quantises no others.
 """
 
+import functools
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -91,6 +92,8 @@ def export_model(
     if format == "onnx" and keras.backend.backend() == "torch":
         _torch_onnx(blocks, path, signature[0].shape)
         return
+    if format == "onnx" and keras.backend.backend() == "tensorflow":
+        _teach_tf2onnx_erfc()
     # Keras wants a string where it looks at the name's end.
     blocks.export(
         str(path),
@@ -221,6 +224,30 @@ def _torch_onnx(model, path, shape):
     )
     program.optimize()
     program.save(path)
+
+
+@functools.cache
+def _teach_tf2onnx_erfc():
+    """TensorFlow's exact GELU is made of erfc, which ONNX and tf2onnx 1.17 do not have."""
+    from tf2onnx.handler import tf_op
+    from tf2onnx.utils import make_name
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx, node, **kwargs):
+            shapes, dtypes = node.output_shapes, node.output_dtypes
+            erf = ctx.make_node("Erf", node.input, shapes=shapes, dtypes=dtypes)
+            one = ctx.make_const(make_name("one"), np.ones((), np.float32))
+            ctx.remove_node(node.name)
+            ctx.make_node(
+                "Sub",
+                [one.output[0], erf.output[0]],
+                name=node.name,
+                outputs=node.output,
+                shapes=shapes,
+                dtypes=dtypes,
+            )
 
 
 def load_exported(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
