@@ -115,9 +115,7 @@ def _row(name, fitted, intervals, at, level):
 
 def _print(row, level):
     prefix = "" if row["group"] == "all" else f"{row['group']}: "
-    print(
-        f"{prefix}{row['text']}   ({row['points']} points, {row['rms_log_error']:.1%} off, rms)"
-    )
+    print(f"{prefix}{row['text']}   ({row['points']} points, {row['rms_log_error']:.1%} off, rms)")
     for name, (low, high) in row.get("intervals", {}).items():
         print(f"  {name}: {low:.4g} to {high:.4g}   ({level:.0%} interval)")
     for p in row["predictions"]:

@@ -10,6 +10,7 @@ from keras_vit_scale.scaling.config import (
     StudyError,
     load_config,
 )
+from keras_vit_scale.scaling.curve import LearningCurve, fit_curve
 from keras_vit_scale.scaling.figure import draw_frontier
 from keras_vit_scale.scaling.fit import fit_law
 from keras_vit_scale.scaling.forms import LAWS
@@ -24,7 +25,7 @@ from keras_vit_scale.scaling.law import (
 )
 from keras_vit_scale.scaling.published import paper_results
 from keras_vit_scale.scaling.report import write_report
-from keras_vit_scale.scaling.results import collect_results, read_points
+from keras_vit_scale.scaling.results import collect_results, read_groups, read_points
 from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 from keras_vit_scale.scaling.study import run_study
 
@@ -35,6 +36,7 @@ __all__ = [
     "FrontierFit",
     "JointLaw",
     "Law",
+    "LearningCurve",
     "PowerLaw",
     "PowerLawWithFloor",
     "ProbeConfig",
@@ -45,6 +47,7 @@ __all__ = [
     "collect_results",
     "compare_laws",
     "draw_frontier",
+    "fit_curve",
     "fit_frontier",
     "fit_joint_law",
     "fit_law",
@@ -52,6 +55,7 @@ __all__ = [
     "load_config",
     "paper_results",
     "pareto_frontier",
+    "read_groups",
     "read_points",
     "run_study",
     "write_report",

@@ -8,11 +8,14 @@ from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 #: Values of a parameter at which its profile is taken.
 GRID = 41
 
-#: What a flat profile means, by law's field.
-MEANING = {
-    "c": "the points show no sign that the error levels off",
-    "d": "the points show no bend at small compute",
-    "e0": "the points show no sign of a ceiling",
+#: What is said of a parameter that could as well be 0, or endless.
+UNDETERMINED = {
+    "c": "The floor c is not determined: the points show no sign that the error levels off; any "
+    "floor from 0 to {} fits them about as well.",
+    "d": "The shift d is not determined: the points show no bend at small compute; any shift from "
+    "0 to {} fits them about as well.",
+    "e0": "The ceiling e0 is not determined: the points show no plateau at small compute; any "
+    "ceiling from {} up fits them about as well.",
 }
 
 
@@ -72,25 +75,16 @@ def unidentified(kind, theta, log_x, log_e, weights, scale) -> list[str]:
         values = np.append(lower[index], np.log(lowest * np.linspace(0.025, 1, GRID - 1)))
         least, most = profile_interval(kind, theta, log_x, log_e, weights, index, values)
         if least == values[0]:
-            told.append(
-                f"The floor c is not determined: {MEANING['c']}; "
-                f"any floor from 0 to {np.exp(most):.3g} fits them about as well."
-            )
+            told.append(UNDETERMINED["c"].format(f"{np.exp(most):.3g}"))
     if "d" in kind.parameters:
         index = kind.parameters.index("d")
         values = np.append(lower[index], np.linspace(log_x.min() - 3, log_x.max(), GRID - 1))
         least, most = profile_interval(kind, theta, log_x, log_e, weights, index, values)
         if least == values[0]:
-            told.append(
-                f"The shift d is not determined: {MEANING['d']}; "
-                f"any shift from 0 to {np.exp(most) * scale:.3g} fits them about as well."
-            )
+            told.append(UNDETERMINED["d"].format(f"{np.exp(most) * scale:.3g}"))
     if "e0" in kind.parameters:
         values = np.linspace(lower[1], upper[1], GRID)
         least, most = profile_interval(kind, theta, log_x, log_e, weights, 1, values)
         if most == values[-1]:
-            told.append(
-                f"The ceiling e0 is not determined: {MEANING['e0']}; "
-                f"any ceiling from {np.exp(least) + np.exp(theta[0]):.3g} up fits them about as well."
-            )
+            told.append(UNDETERMINED["e0"].format(f"{np.exp(least) + np.exp(theta[0]):.3g}"))
     return told

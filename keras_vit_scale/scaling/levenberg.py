@@ -104,9 +104,8 @@ def _solve(
         step = -np.linalg.solve(hessian, gradient[..., None])[..., 0]
         # Parameters are logarithms: no step multiplies one by more than e^2.
         step *= np.minimum(1, 2 / np.maximum(np.abs(step).max(1), 1e-300))[:, None]
-        trial = np.clip(theta + step, lower[rows], upper[rows])
-        step = trial - theta
         promised = -(gradient * step).sum(1) / 2
+        trial = np.clip(theta + step, lower[rows], upper[rows])
         new = evaluate(trial, rows)
         better = new[3] < cost
         damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-9, 1e9)

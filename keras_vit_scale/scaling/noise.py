@@ -9,6 +9,9 @@ trunk; `point` is each result's own; `behind` >= 0 says how far a noiseless stud
 above the frontier at this size and duration. One trunk alone cannot tell `trunk` from
 `behind`, so this is taken: where a trunk comes nearest to the law it touches it, unless
 it stays further off than noise explains, and then it lies behind as a whole.
+
+A Pareto frontier picks, among trunks that touch, the lucky ones. The law here goes through
+the touching stretches of all of them, lucky or not, so luck does not select.
 """
 
 from dataclasses import dataclass
@@ -17,12 +20,20 @@ import numpy as np
 
 from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 
-#: Noise of a trunk before any is seen (a standard deviation of log error, and how many
-#: trunks that guess is worth): few trunks say little about how much they vary.
-USUAL_NOISE, USUAL_WORTH = 0.02, 4.0
+#: Noise of a trunk before any is seen (a standard deviation of log error), and how many
+#: degrees of freedom that guess is worth: few trunks say little about how much they vary.
+USUAL_NOISE, USUAL_FREEDOM = 0.02, 4.0
 
-#: Results of a trunk within this of its nearest touch the frontier with it.
-NEAR = 0.01
+#: Least noise of single results that is reckoned with: no trunk follows the law more closely.
+LEAST_NOISE = 0.01
+
+#: How far a trunk's own slope takes its touching results off the law, as a root mean square,
+#: before any is seen; and how many trunks that guess is worth.
+USUAL_TILT, USUAL_TILTS = 0.005, 2.0
+
+#: Results of a trunk within this of its nearest, or of one and a half deviations of a
+#: single result, touch the frontier with it.
+NEAR, NEAR_DEVIATIONS = 0.0075, 1.5
 
 #: A trunk touches the frontier unless it lies further above it than this many deviations.
 FAR = 2.5
@@ -33,61 +44,133 @@ class Anatomy:
     """A study taken apart.
 
     Args:
-        theta: Vector of the law through what touches the frontier.
-        behind: How far each result would lie above it without noise (N,).
+        theta: Vector of the law through what touches the frontier (P,).
+        touching: Whether each result does (N,).
+        behind: How far each result would lie above the law without noise (N,).
         trunk_noise: Standard deviation of what trunks share, in log error.
         freedom: Degrees of freedom that this deviation is known with.
         point_noise: Standard deviation of what results do not share.
-        touching: Whether each result belongs to a trunk that touches the frontier (N,).
+        tilts: For a tilt of each trunk of one deviation, what it adds to its results (N,): no
+            trunk follows the law exactly where it touches it.
     """
 
     theta: np.ndarray
+    touching: np.ndarray
     behind: np.ndarray
     trunk_noise: float
     freedom: float
     point_noise: float
-    touching: np.ndarray
+    tilts: np.ndarray
 
 
-def anatomy(kind, theta, log_x, log_e, trunk, repeats=None, rounds: int = 8) -> Anatomy:
-    """Takes a study apart, starting from a law through its frontier.
+def take_apart(kind, theta, log_x, log_e, trunk, box, repeats=None, rounds: int = 10) -> Anatomy:
+    """Takes a study apart, starting from a law near its frontier.
 
     Args:
         kind: A class of `Law`.
         theta: Its vector, fitted to the Pareto frontier.
         log_x, log_e: Logarithms of compute and error (N,).
         trunk: Index of the trunk of each result (N,), from 0.
+        box: Least and largest vector.
         repeats: Variance among trunks that repeat each other with other seeds, and its
             degrees of freedom; `None` if none do.
         rounds: Times that law, noise and distances are brought to agree.
     """
-    count = trunk.max() + 1
     point = point_noise(log_x, log_e, trunk)
-    near_width = NEAR + 1.5 * point
-    lower, upper = kind.box(log_x, log_e)
-    variance, freedom = USUAL_NOISE**2, USUAL_WORTH
+    variance, freedom = USUAL_NOISE**2, USUAL_FREEDOM
     for _ in range(rounds):
-        above = log_e - kind.log_error(theta, log_x)[0]
-        least = np.full(count, np.inf)
-        np.minimum.at(least, trunk, above)
-        near = above <= least[trunk] + near_width
-        shared = np.bincount(trunk, above * near, count) / np.bincount(trunk, near, count)
-        touches = shared <= FAR * np.sqrt(variance + point**2)
-        chosen = near & touches[trunk]
-        if len(np.unique(log_x[chosen])) <= len(theta):
-            chosen = near | touches[trunk]
-        weights = chosen.astype(float)
-        theta = levenberg_marquardt(
-            kind.log_error, log_x, log_e, weights, theta[None], lower, upper
-        )[0][0]
-        variance, freedom = _trunk_variance(
-            kind, theta, log_x[chosen], log_e[chosen], trunk[chosen], point, repeats
+        (theta,), (touching,) = fit_touching(
+            kind, theta[None], log_x, log_e[None], trunk, variance, point, box
+        )
+        variance, freedom = trunk_variance(
+            kind, theta, log_x[touching], log_e[touching], trunk[touching], variance, point, repeats
         )
     above = log_e - kind.log_error(theta, log_x)[0]
-    shared = np.bincount(trunk, above * near, count) / np.bincount(trunk, near, count)
-    behind = np.where(touches[trunk], above - shared[trunk], above)
-    behind = np.where(chosen, 0.0, behind.clip(0))
-    return Anatomy(theta, behind, float(np.sqrt(variance)), freedom, point, touches[trunk])
+    count = trunk.max() + 1
+    members = np.bincount(trunk, touching, count)
+    # A trunk that touches nowhere is taken to lie behind without noise.
+    shared = np.bincount(trunk, above * touching, count) / np.maximum(members, 1)
+    behind = np.where(touching, 0.0, (above - shared[trunk]).clip(0))
+    return Anatomy(
+        theta, touching, behind, float(np.sqrt(variance)), freedom, point,
+        trunk_tilts(log_x, above, trunk, touching, len(theta)),
+    )  # fmt: skip
+
+
+def fit_touching(kind, theta, log_x, log_e, trunk, variance, point, box):
+    """One round for K studies: what touches the law, and the law through that.
+
+    By generalised least squares: residuals of one trunk share noise, so their mean counts
+    for little more than one result, and their differences for much.
+
+    Args:
+        kind, log_x, trunk, box: As for `take_apart`.
+        theta: Vectors (K, P).
+        log_e: (K, N).
+        variance: Of the noise of trunks.
+        point: Standard deviation of that of results.
+
+    Returns:
+        Vectors (K, P), and which results touch (K, N).
+    """
+    problems, count = len(theta), trunk.max() + 1
+    own = max(point, LEAST_NOISE)
+    above = log_e - kind.log_error(theta, log_x)[0]
+    order = np.argsort(trunk, kind="stable")
+    starts = np.searchsorted(trunk[order], np.arange(count))
+    least = np.minimum.reduceat(above[:, order], starts, axis=1)
+    near = above <= least[:, trunk] + max(NEAR, NEAR_DEVIATIONS * point)
+    touches = least <= FAR * np.sqrt(variance + own**2)
+    touching = near & touches[:, trunk]
+    # Where too little touches to carry a law, all that is near does.
+    few = touching.sum(1) <= theta.shape[1]
+    touching[few] = near[few]
+
+    # The touching results first, so that no time is spent on others.
+    chosen = np.argsort(~touching, axis=1, kind="stable")[:, : touching.sum(1).max()]
+    x, y = log_x[chosen], np.take_along_axis(log_e, chosen, axis=1)
+    weights = np.take_along_axis(touching, chosen, axis=1).astype(float)
+    member = trunk[chosen] + count * np.arange(problems)[:, None]
+    size = np.bincount(member.ravel(), weights.ravel(), problems * count)
+    share = (1 - own / np.sqrt(own**2 + size * variance)) / np.maximum(size, 1)
+
+    def whitened(values, rows):
+        """Values less the part of their trunk's mean that noise shares."""
+        compact = np.searchsorted(np.unique(rows), rows)
+        ids = member[rows] - count * (rows - compact)[:, None]
+        sums = np.bincount(ids.ravel(), (values * weights[rows]).ravel(), len(rows) * count)
+        return values - share[member[rows]] * sums[ids]
+
+    def model(theta, rows):
+        rows = rows[:, 0]
+        value, jacobian = kind.log_error(theta, x[rows])
+        columns = [whitened(jacobian[..., i], rows) for i in range(jacobian.shape[-1])]
+        return whitened(value, rows), np.stack(columns, axis=-1)
+
+    every = np.arange(problems)
+    theta, _ = levenberg_marquardt(
+        model, every[:, None], whitened(y, every), weights, theta, *box, tolerance=1e-5
+    )
+    return theta, touching
+
+
+def trunk_tilts(log_x, above, trunk, touching, count):
+    """What a tilt of one standard deviation adds to each result (N,).
+
+    The deviation is that of the linear parts of residuals within trunks, pooled; the fit of
+    `count` parameters has taken part of them away.
+    """
+    members = np.maximum(np.bincount(trunk, touching), 1)
+    middle = np.bincount(trunk, log_x * touching) / members
+    off = (log_x - middle[trunk]) * touching
+    spread = np.bincount(trunk, off**2)
+    slopes = np.bincount(trunk, off * above) / np.maximum(spread, 1e-12)
+    # Each trunk's slope counts for the stretch that it was seen over.
+    stretch = np.sqrt(spread / members)
+    total = USUAL_TILTS * USUAL_TILT**2 + ((slopes * stretch) ** 2).sum()
+    left = max((spread > 1e-12).sum() - (count - 1) / 2, 0)
+    pooled = np.sqrt(total / (USUAL_TILTS + left))
+    return pooled * off / np.maximum(stretch, 1e-6)[trunk]
 
 
 def point_noise(log_x, log_e, trunk) -> float:
@@ -108,25 +191,30 @@ def point_noise(log_x, log_e, trunk) -> float:
     return float(1.4826 * np.median(np.abs(off - np.median(off))))
 
 
-def _trunk_variance(kind, theta, log_x, log_e, trunk, point, repeats):
-    """Variance of the noise of trunks, and its degrees of freedom.
+def trunk_variance(kind, theta, log_x, log_e, trunk, variance, point, repeats=None):
+    """Variance of the noise of trunks, and its degrees of freedom, from what touches a law.
 
-    By moments: residuals r of a fit with leverage H and trunks Z have E[r'r] = variance x
-    tr((1 - H) Z Z') + point^2 (N - P). What few trunks say is averaged with the usual.
+    By moments: the mean residuals m of the trunks have E[m'm] = variance x tr(A) + point^2 x
+    tr(B), where A and B follow from the leverage of the fit. What few trunks say is averaged
+    with the usual, and with what repeats say.
     """
+    own = max(point, LEAST_NOISE)
     value, jacobian = kind.log_error(theta, log_x)
-    residual = log_e - value
-    # Singular directions, such as a floor of 0, take nothing from the residuals.
-    basis, singular, _ = np.linalg.svd(jacobian, full_matrices=False)
-    basis = basis[:, singular > 1e-4 * singular[0]]
+    # Directions that the results hardly tell, such as a floor of 0, take nothing from them.
     members = (trunk[:, None] == np.unique(trunk)).astype(float)
-    left = members - basis @ (basis.T @ members)
-    spread = left @ left.T
-    total, square = np.trace(spread), (spread**2).sum()
-    pieces = [(USUAL_NOISE**2, USUAL_WORTH)]
+    means = members / members.sum(0)
+    inverse = np.linalg.inv(variance * members @ members.T + own**2 * np.eye(len(log_x)))
+    root = np.linalg.cholesky(inverse).T
+    basis, singular, _ = np.linalg.svd(root @ jacobian, full_matrices=False)
+    basis = basis[:, singular > 1e-3 * singular[0]]
+    left = np.eye(len(log_x)) - np.linalg.solve(root, basis @ (basis.T @ root))
+    spread = means.T @ left @ members
+    total, square = (spread**2).sum(), ((spread @ spread.T) ** 2).sum()
+    pieces = [(USUAL_NOISE**2, USUAL_FREEDOM)]
     if total > 1e-6:
-        own = point**2 * (len(log_x) - basis.shape[1])
-        seen = max(0.0, (residual**2).sum() - own) / total
+        own_part = point**2 * ((means.T @ left) ** 2).sum()
+        mean_residuals = means.T @ (log_e - value)
+        seen = max(0.0, (mean_residuals**2).sum() - own_part) / total
         pieces.append((seen, total**2 / square))
     if repeats is not None:
         pieces.append(repeats)
@@ -137,8 +225,8 @@ def _trunk_variance(kind, theta, log_x, log_e, trunk, point, repeats):
 def variance_of_repeats(compute, log_e, trunk, size):
     """Variance among trunks of one size at one compute, and its degrees of freedom.
 
-    A trunk's noise is the mean, over the computes that it shares with a repeat, of how far
-    it lies off the mean of all trunks there; `None` if no trunk has a repeat.
+    A trunk's noise is the mean, over the computes that it shares with its repeats, of how far
+    it lies off the mean of all of them; `None` if no trunk has a repeat.
     """
     total = freedom = 0.0
     for name in np.unique(size):
