@@ -12,6 +12,12 @@ from keras_vit_scale.scaling.law import DoubleSaturatingLaw, Law
 from keras_vit_scale.scaling.noise import take_apart, variance_of_repeats
 from keras_vit_scale.scaling.resamples import draw_errors, refit
 
+#: In log error, how far above the Pareto frontier's law a result may touch the frontier.
+FARTHEST = 0.25
+
+#: Most results this near that a bootstrap is for.
+MOST_RESULTS = 2000
+
 
 @dataclass(frozen=True)
 class FrontierFit:
@@ -161,12 +167,26 @@ def fit_frontier(
     fitted, _ = fit_vector(kind, log_x[on], log_e[on], np.ones(len(on)), box=box)
 
     repeats = variance_of_repeats(compute, log_e, trunk, size)
+    # What lies far above the frontier never touches it: no time is spent on it.
+    behind = (log_e - kind.log_error(fitted, log_x)[0]).clip(0)
+    close = behind <= FARTHEST
+    close[on] = True
+    if close.sum() > MOST_RESULTS:
+        raise ValueError(
+            f"Intervals are for at most {MOST_RESULTS:,} results near the frontier. Received: "
+            f"{close.sum():,} of {len(compute):,}; thin them out, or fit the law alone (`fit_law`)"
+        )
+    compute, error, log_x, log_e, trunk = (v[close] for v in (compute, error, log_x, log_e, trunk))
+    trunk = np.unique(trunk, return_inverse=True)[1]
     parts = take_apart(kind, fitted, log_x, log_e, trunk, box, repeats)
     centre = kind.log_error(parts.theta, log_x)[0]
     drawn = draw_errors(np.random.default_rng(seed), centre, parts, trunk, resamples)
     vectors = refit(kind, parts, log_x, drawn, trunk, box)
 
     chosen = parts.touching
+    touching = np.zeros(len(close), bool)
+    touching[close] = chosen
+    behind[close] = parts.behind
     residual = kind.log_error(parts.theta, log_x[chosen])[0] - log_e[chosen]
     in_fields = [as_law(kind, v, scale, compute_range=None) for v in vectors]
     parameters = np.array([[getattr(v, p) for p in kind.parameters] for v in in_fields])
@@ -181,10 +201,10 @@ def fit_frontier(
         law=best,
         uncorrected=uncorrected,
         frontier=on,
-        touching=parts.touching,
+        touching=touching,
         trunk_noise=parts.trunk_noise,
         point_noise=parts.point_noise,
-        behind=parts.behind,
+        behind=behind,
         warnings=best.warnings + _few(trunk, parts, repeats),
         parameters=parameters,
         _resampled=(kind, vectors, scale),
@@ -221,6 +241,7 @@ def _few(trunk, parts, repeats):
     if repeats is not None or touching >= 5:
         return ()
     return (
-        f"Only {touching} trunks reach the frontier and none is repeated with another seed, so the "
-        "noise of a trunk is mostly assumed; a second seed of some sizes would measure it.",
+        f"The frontier is touched by {touching} trunk{'s' * (touching > 1)} only, and none is "
+        "repeated with another seed, so the noise of a trunk is mostly assumed; a second seed of "
+        "some sizes would measure it.",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from keras_vit_scale.scaling.fit import as_law, fit_vector, unit_free
+from keras_vit_scale.scaling.fit import as_law, unit_free
 from keras_vit_scale.scaling.forms import LAWS
 from keras_vit_scale.scaling.frontier import check_points
 from keras_vit_scale.scaling.law import Law
@@ -139,8 +139,7 @@ def fit_curve(images, error) -> LearningCurve:
         kinds = [LAWS[AVERAGED[0]]]
     vectors, misfits = [], []
     for kind in kinds:
-        theta, _ = fit_vector(kind, x, y, weights, "soft-l1", tolerance)
-        theta, misfit = _with_usual(kind, theta, x, y, weights, noise, tolerance)
+        theta, misfit = _fit_with_usual(kind, x, y, weights, noise, tolerance)
         vectors.append(theta)
         misfits.append(misfit)
     counts = np.array([len(kind.parameters) for kind in kinds])
@@ -167,7 +166,7 @@ def fit_curve(images, error) -> LearningCurve:
     )
 
 
-def _with_usual(kind, theta, x, y, weights, noise, tolerance):
+def _fit_with_usual(kind, x, y, weights, noise, tolerance):
     """The best vector when what is usual for its parameters counts as more points."""
     usual, n = USUAL[kind.name], len(x)
     index = list(usual)
@@ -183,7 +182,7 @@ def _with_usual(kind, theta, x, y, weights, noise, tolerance):
             np.concatenate([jacobian, own], axis=1),
         )
 
-    starts = np.vstack([theta, kind.starts(x, y)])
+    starts = kind.starts(x, y)
     vectors, costs = levenberg_marquardt(
         model,
         np.append(x, np.zeros(len(index))),
