@@ -120,6 +120,10 @@ def test_intervals_are_ordered_and_widen_away_from_the_results(rng):
     inner_low, inner_high = fit.interval(asked, level=0.5)
     assert (low < inner_low).all()
     assert (inner_high < high).all()
+    run_low, run_high = fit.interval(100.0, run=True)
+    noise = np.hypot(fit.trunk_noise, fit.point_noise)
+    assert run_low < low[0]
+    assert np.log(run_high / run_low) > 2 * 1.3 * noise
     for name, (least, most) in fit.parameter_intervals().items():
         assert least <= getattr(fit.law, name) * 1.2, name
         assert most >= getattr(fit.law, name) / 1.2, name

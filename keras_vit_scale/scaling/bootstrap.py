@@ -57,16 +57,25 @@ class FrontierFit:
         laws = kind.log_error(vectors, log_x)[0]
         return laws - np.median(laws, axis=0)
 
-    def interval(self, compute, level: float = 0.9):
+    def interval(self, compute, level: float = 0.9, *, run: bool = False):
         """Least and largest error that the study leaves possible, at one compute or an array.
 
-        It is about the frontier itself, the error expected of the best size; one more run
-        has the noise of its trunk besides.
+        Args:
+            compute: One number or an array.
+            level: Part of such intervals that hold the truth.
+            run: Whether it is about the result of one more run of the best size, which has noise
+                of its own, instead of the frontier itself.
 
         Raises:
             ValueError: If the level is not between 0 and 1.
         """
-        low, high = np.quantile(self.deviations(compute), tails(level), axis=0)
+        deviations = self.deviations(compute)
+        if run:
+            noise = np.hypot(self.trunk_noise, self.point_noise)
+            # One draw for each resample, the same in every call.
+            draws = np.random.default_rng(0).standard_normal((len(deviations), 1))
+            deviations = deviations + noise * draws
+        low, high = np.quantile(deviations, tails(level), axis=0)
         error = self.law.predict(compute)
         shape = np.shape(error)
         return error * np.exp(low.reshape(shape)), error * np.exp(high.reshape(shape))
@@ -166,7 +175,6 @@ def fit_frontier(
     box = kind.box(log_x, log_e)
     fitted, _ = fit_vector(kind, log_x[on], log_e[on], np.ones(len(on)), box=box)
 
-    repeats = variance_of_repeats(compute, log_e, trunk, size)
     # What lies far above the frontier never touches it: no time is spent on it.
     behind = (log_e - kind.log_error(fitted, log_x)[0]).clip(0)
     close = behind <= FARTHEST
@@ -176,6 +184,7 @@ def fit_frontier(
             f"Intervals are for at most {MOST_RESULTS:,} results near the frontier. Received: "
             f"{close.sum():,} of {len(compute):,}; thin them out, or fit the law alone (`fit_law`)"
         )
+    repeats = variance_of_repeats(compute, log_e, trunk, size)
     compute, error, log_x, log_e, trunk = (v[close] for v in (compute, error, log_x, log_e, trunk))
     trunk = np.unique(trunk, return_inverse=True)[1]
     parts = take_apart(kind, fitted, log_x, log_e, trunk, box, repeats)

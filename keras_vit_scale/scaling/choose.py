@@ -92,7 +92,7 @@ def compare_laws(compute, error, *, laws=tuple(LAWS), groups=None, hide=(0.1, 0.
 def hidden_cases(compute, groups=None, hide=(0.1, 0.03)) -> dict[str, np.ndarray]:
     """What to hide, by name: masks of results with much compute, or of the largest groups."""
     if groups is None:
-        most = compute.max()
+        most = compute.max(initial=0)
         cases = {f"beyond {part:g} of the most compute": compute > part * most for part in hide}
     else:
         groups = np.asarray(groups)

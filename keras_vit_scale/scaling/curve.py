@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from keras_vit_scale.scaling.fit import as_law, unit_free
+from keras_vit_scale.scaling.fit import as_law, binned, unit_free
 from keras_vit_scale.scaling.forms import LAWS
 from keras_vit_scale.scaling.frontier import check_points
 from keras_vit_scale.scaling.law import Law
@@ -130,7 +130,8 @@ def fit_curve(images, error) -> LearningCurve:
     told = _check_shows_a_curve(images, error)
     order = np.argsort(images, kind="stable")
     log_x, scale = unit_free(images[order])
-    x, y, weights = _binned(log_x, np.log(error[order]))
+    late = np.exp(LATE * (log_x - log_x.max()))
+    x, y, weights = binned(log_x, np.log(error[order]), late, MOST_POINTS)
     noise = max(point_noise(x, y, np.zeros(len(x), int)), LEAST_NOISE)
     # Three deviations off, a point is taken for an outlier.
     tolerance = max(3 * noise, 0.01)
@@ -196,22 +197,6 @@ def _fit_with_usual(kind, x, y, weights, noise, tolerance):
     )
     best = np.argmin(costs)
     return vectors[best], costs[best]
-
-
-def _binned(log_x, log_e):
-    """Points and their weights, averaged in bins of log images where there are very many."""
-    weights = np.exp(LATE * (log_x - log_x.max()))
-    if len(log_x) > MOST_POINTS:
-        edges = np.linspace(log_x[0], log_x[-1], MOST_POINTS + 1)[1:-1]
-        bins = np.searchsorted(edges, log_x, side="right")
-        total = np.bincount(bins, weights, MOST_POINTS)
-        filled = total > 0
-        log_x, log_e = (
-            np.bincount(bins, weights * v, MOST_POINTS)[filled] / total[filled]
-            for v in (log_x, log_e)
-        )
-        weights = total[filled]
-    return log_x, log_e, weights / weights.mean()
 
 
 def _check_shows_a_curve(images, error) -> list[str]:

@@ -10,8 +10,13 @@ from keras_vit_scale.scaling.levenberg import LOSSES, levenberg_marquardt
 #: Least ratio of the largest to the smallest compute that a law is fitted to.
 MIN_SPAN = 3.0
 
-#: Most points that every start is tried on; with more, the best few are refined on all.
-THINNED = 500
+#: More points than this are averaged in as many bins of log compute before the fit.
+MOST_POINTS = 2000
+
+
+#: A point is an outlier if it lies further off than this many deviations of the others, and
+#: further than this in log error.
+OUTLYING, LEAST_OUTLYING = 8.0, 0.1
 
 
 def fit_law(
@@ -61,10 +66,13 @@ def fit_law(
     compute, error, weights = check_fit(kind, compute, error, weights, loss, loss_scale)
     log_x, scale = unit_free(compute)
     log_e = np.log(error)
-    theta, _ = fit_vector(kind, log_x, log_e, weights, loss, loss_scale)
+    few = binned(log_x, log_e, weights, MOST_POINTS)
+    theta, _ = fit_vector(kind, *few, loss, loss_scale)
     residual = kind.log_error(theta, log_x)[0] - log_e
     rms = float(np.sqrt(np.average(residual**2, weights=weights)))
-    told = unidentified(kind, theta, log_x, log_e, weights, scale)
+    told = unidentified(kind, theta, *few, scale)
+    if loss == "squares":
+        told += _outliers(kind, few, log_x, compute, error)
     return as_law(
         kind,
         theta,
@@ -93,24 +101,44 @@ def unit_free(compute):
 
 def fit_vector(kind, log_x, log_e, weights, loss="squares", loss_scale=1.0, box=None):
     """The best vector of a law's parameters from all of its starts, and its cost."""
-    lower, upper = kind.box(log_x, log_e) if box is None else box
-    few = slice(None)
-    if len(log_x) > THINNED:
-        # Evenly over the order of compute: 1e6 rows cost no more than their reading.
-        few = np.argsort(log_x)[np.linspace(0, len(log_x) - 1, THINNED).astype(int)]
-    starts = kind.starts(log_x[few], log_e[few])
-
-    def solve(starts, chosen):
-        return levenberg_marquardt(
-            kind.log_error, log_x[chosen], log_e[chosen], weights[chosen], starts, lower, upper,
-            loss=loss, scale=loss_scale,
-        )  # fmt: skip
-
-    theta, cost = solve(starts, few)
-    if len(log_x) > THINNED:
-        theta, cost = solve(theta[np.argsort(cost)[:3]], slice(None))
+    theta, cost = levenberg_marquardt(
+        kind.log_error, log_x, log_e, weights, kind.starts(log_x, log_e),
+        *(kind.box(log_x, log_e) if box is None else box), loss=loss, scale=loss_scale,
+    )  # fmt: skip
     best = np.argmin(cost)
     return theta[best], cost[best]
+
+
+def binned(log_x, log_e, weights, most: int):
+    """Points and weights (of mean 1), averaged in bins of log compute if more than `most`.
+
+    A million rows then cost no more than their reading.
+    """
+    if len(log_x) > most:
+        edges = np.linspace(log_x.min(), log_x.max(), most + 1)[1:-1]
+        bins = np.searchsorted(edges, log_x, side="right")
+        total = np.bincount(bins, weights, most)
+        filled = total > 0
+        log_x, log_e = (
+            np.bincount(bins, weights * v, most)[filled] / total[filled] for v in (log_x, log_e)
+        )
+        weights = total[filled]
+    return log_x, log_e, weights / weights.mean()
+
+
+def _outliers(kind, few, log_x, compute, error) -> list[str]:
+    """A sentence about points that a fit which hardly heeds them would leave far off."""
+    theta, _ = fit_vector(kind, *few, "soft-l1", 0.01)
+    off = np.abs(np.log(error) - kind.log_error(theta, log_x)[0])
+    out = off > max(OUTLYING * 1.4826 * np.median(off), LEAST_OUTLYING)
+    if not out.any():
+        return []
+    worst = off.argmax()
+    return [
+        f"{out.sum()} of {len(off)} points lie far off the others' law and may have bent this one, "
+        f"most of all the error {error[worst]:.4g} at compute {compute[worst]:.4g}: look at them, or "
+        'fit with loss="soft-l1".'
+    ]
 
 
 def check_fit(kind, compute, error, weights, loss="squares", loss_scale=1.0):
@@ -128,7 +156,7 @@ def check_fit(kind, compute, error, weights, loss="squares", loss_scale=1.0):
     counted = weights > 0
     compute, error, weights = (v[counted] for v in (compute, error, weights))
     _check_shows_a_law(kind, compute, error)
-    return compute, error, weights / weights.mean()
+    return compute, error, weights
 
 
 def check_weights(weights, compute):

@@ -67,9 +67,6 @@ def unidentified(kind, theta, log_x, log_e, weights, scale) -> list[str]:
     told = []
     lower, upper = kind.box(log_x, log_e)
     lowest = np.exp(log_e.min())
-    if len(log_x) > 5000:
-        few = np.argsort(log_x)[np.linspace(0, len(log_x) - 1, 5000).astype(int)]
-        log_x, log_e, weights = log_x[few], log_e[few], weights[few]
     if "c" in kind.parameters:
         index = 0 if kind.name == "sigmoidal" else kind.parameters.index("c")
         values = np.append(lower[index], np.log(lowest * np.linspace(0.025, 1, GRID - 1)))

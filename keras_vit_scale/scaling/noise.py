@@ -229,14 +229,17 @@ def variance_of_repeats(compute, log_e, trunk, size):
     it lies off the mean of all of them; `None` if no trunk has a repeat.
     """
     total = freedom = 0.0
-    for name in np.unique(size):
+    # Sizes of more than one trunk alone: there may be as many sizes as results.
+    pairs = np.unique(np.stack([size, trunk]), axis=1)
+    names, trunks_of = np.unique(pairs[0], return_counts=True)
+    for name in names[trunks_of > 1]:
         mine = size == name
         trunks, row = np.unique(trunk[mine], return_inverse=True)
         steps, column = np.unique(compute[mine], return_inverse=True)
         errors = np.full((len(trunks), len(steps)), np.nan)
         errors[row, column] = log_e[mine]
         errors = errors[:, ~np.isnan(errors).any(0)]
-        if len(trunks) > 1 and errors.size:
+        if errors.size:
             total += errors.mean(1).var(ddof=1) * (len(trunks) - 1)
             freedom += len(trunks) - 1
     return (total / freedom, freedom) if freedom else None
