@@ -106,10 +106,10 @@ def test_order_does_not_matter_and_repeats_are_fine(rng):
     )
 
 
-def test_a_million_points_are_as_good_as_few(rng):
+def test_many_points_are_as_good_as_few(rng):
     truth = TRUTHS[1]
-    images = np.exp(rng.uniform(0, 7, 1_000_000))
-    error = truth.predict(images) * np.exp(0.05 * rng.standard_normal(1_000_000))
+    images = np.exp(rng.uniform(0, 7, 300_000))
+    error = truth.predict(images) * np.exp(0.05 * rng.standard_normal(300_000))
     curve = fit_curve(images, error)
     assert curve.predict(2e3) == pytest.approx(truth.predict(2e3), rel=0.01)
 

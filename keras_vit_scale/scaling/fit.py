@@ -136,8 +136,8 @@ def _outliers(kind, few, log_x, compute, error) -> list[str]:
     worst = off.argmax()
     return [
         f"{out.sum()} of {len(off)} points lie far off the others' law and may have bent this one, "
-        f"most of all the error {error[worst]:.4g} at compute {compute[worst]:.4g}: look at them, or "
-        'fit with loss="soft-l1".'
+        f"most of all the error {error[worst]:.4g} at compute {compute[worst]:.4g}: look at them, "
+        'or fit with loss="soft-l1".'
     ]
 
 

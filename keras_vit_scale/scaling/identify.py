@@ -1,7 +1,7 @@
 """Which parameters of a law the points determine: profiles of the likelihood."""
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 
@@ -58,7 +58,7 @@ def profile_interval(kind, theta, log_x, log_e, weights, index, values, level=0.
     freedom = max(1, len(log_x) - len(theta))
     # Errors are known to 0.1 % at best, however well a law runs through few points.
     variance = max(2 * best / freedom, 1e-6)
-    kept = values[2 * (cost - best) / variance <= chi2.ppf(level, 1)]
+    kept = values[2 * (cost - best) / variance <= chdtri(1, 1 - level)]
     return (kept.min(), kept.max()) if len(kept) else (theta[index], theta[index])
 
 

@@ -22,7 +22,7 @@ from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 
 #: Noise of a trunk before any is seen (a standard deviation of log error), and how many
 #: degrees of freedom that guess is worth: few trunks say little about how much they vary.
-USUAL_NOISE, USUAL_FREEDOM = 0.02, 4.0
+USUAL_NOISE, USUAL_FREEDOM = 0.025, 4.0
 
 #: Least noise of single results that is reckoned with: no trunk follows the law more closely.
 LEAST_NOISE = 0.01
@@ -35,8 +35,9 @@ USUAL_TILT, USUAL_TILTS = 0.005, 2.0
 #: single result, touch the frontier with it.
 NEAR, NEAR_DEVIATIONS = 0.0075, 1.5
 
-#: A trunk touches the frontier unless it lies further above it than this many deviations.
-FAR = 2.5
+#: A trunk touches the frontier unless it lies further above it than this many deviations. At
+#: first, when the law is that of the lucky trunks, it may lie further.
+FAR, FAR_AT_FIRST = 3.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def take_apart(kind, theta, log_x, log_e, trunk, box, repeats=None, rounds: int 
     """
     point = point_noise(log_x, log_e, trunk)
     variance, freedom = USUAL_NOISE**2, USUAL_FREEDOM
-    for _ in range(rounds):
+    for i in range(rounds):
+        far = FAR_AT_FIRST if 2 * i < rounds else FAR
         (theta,), (touching,) = fit_touching(
-            kind, theta[None], log_x, log_e[None], trunk, variance, point, box
+            kind, theta[None], log_x, log_e[None], trunk, variance, point, box, far
         )
         variance, freedom = trunk_variance(
             kind, theta, log_x[touching], log_e[touching], trunk[touching], variance, point, repeats
@@ -97,7 +99,7 @@ def take_apart(kind, theta, log_x, log_e, trunk, box, repeats=None, rounds: int 
     )  # fmt: skip
 
 
-def fit_touching(kind, theta, log_x, log_e, trunk, variance, point, box):
+def fit_touching(kind, theta, log_x, log_e, trunk, variance, point, box, far=FAR):
     """One round for K studies: what touches the law, and the law through that.
 
     By generalised least squares: residuals of one trunk share noise, so their mean counts
@@ -109,6 +111,7 @@ def fit_touching(kind, theta, log_x, log_e, trunk, variance, point, box):
         log_e: (K, N).
         variance: Of the noise of trunks.
         point: Standard deviation of that of results.
+        far: Deviations above the law at which a trunk still touches it.
 
     Returns:
         Vectors (K, P), and which results touch (K, N).
@@ -120,7 +123,7 @@ def fit_touching(kind, theta, log_x, log_e, trunk, variance, point, box):
     starts = np.searchsorted(trunk[order], np.arange(count))
     least = np.minimum.reduceat(above[:, order], starts, axis=1)
     near = above <= least[:, trunk] + max(NEAR, NEAR_DEVIATIONS * point)
-    touches = least <= FAR * np.sqrt(variance + own**2)
+    touches = least <= far * np.sqrt(variance + own**2)
     touching = near & touches[:, trunk]
     # Where too little touches to carry a law, all that is near does.
     few = touching.sum(1) <= theta.shape[1]
