@@ -22,7 +22,7 @@ def information_criteria(points: int, parameters: int, rms_log_error: float) -> 
     >>> from keras_vit_scale.scaling.choose import information_criteria
     >>> less, more = (information_criteria(12, p, 0.01)["aicc"] for p in (2, 4))
     >>> round(more - less, 3)  # 2 k + 2 k (k + 1) / (n - k - 1) for k = 3 and 5
-    7.0
+    11.0
     """
     k = parameters + 1
     misfit = points * 2 * np.log(max(rms_log_error, LEAST_RMS))

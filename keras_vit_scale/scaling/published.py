@@ -59,7 +59,7 @@ def paper_results(table: str) -> pd.DataFrame:
 
     >>> from keras_vit_scale.scaling import paper_results
     >>> results = paper_results("fewshot")
-    >>> len(results), results["imagenet_10shot"].min()
+    >>> len(results), float(results["imagenet_10shot"].min())
     (262, 0.151)
     """
     if table not in TABLES:
