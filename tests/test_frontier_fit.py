@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
 from keras_vit_scale.scaling import DoubleSaturatingLaw, fit_frontier, paper_results
-from keras_vit_scale.scaling.noise import point_noise, variance_of_repeats
+from keras_vit_scale.scaling.noise import fit_touching, point_noise, variance_of_repeats
 
 TRUTH = DoubleSaturatingLaw(0.5, 0.3, 0.08, 0.2)
 
@@ -39,6 +40,26 @@ def test_intervals_hold_a_planted_law(rng):
     assert 0.7 <= np.mean(beyond) <= 1.0
     assert abs(np.mean(off, axis=0)[-1]) < 0.025
     assert np.abs(np.mean(off, axis=0)[:-1]).max() < 0.012
+
+
+def test_law_through_what_touches_is_generalised_least_squares(rng):
+    """SciPy with the whole covariance matrix finds the same law."""
+    compute, error, trunk = study(rng, valley=0.0)
+    log_x, log_e = np.log(compute / 50), np.log(error)
+    start = np.log([0.3, 0.3, 0.1, 0.01])
+    box = DoubleSaturatingLaw.box(log_x, log_e)
+    (ours,), (touching,) = fit_touching(
+        DoubleSaturatingLaw, start[None], log_x, log_e[None], trunk, 0.03**2, 1.0, box
+    )
+    assert touching.all()
+    covariance = 0.03**2 * (trunk[:, None] == trunk) + np.eye(len(trunk))
+    root = np.linalg.cholesky(np.linalg.inv(covariance)).T
+
+    def residual(theta):
+        return root @ (DoubleSaturatingLaw.log_error(theta, log_x)[0] - log_e)
+
+    theirs = least_squares(residual, start, bounds=box, xtol=1e-12, ftol=1e-12)
+    assert (residual(ours) ** 2).sum() / 2 <= theirs.cost * (1 + 1e-4)
 
 
 def test_a_frontier_of_lucky_trunks_is_set_right(rng):
