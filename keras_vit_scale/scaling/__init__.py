@@ -1,5 +1,7 @@
 """Scaling studies: the runs, their frontier, and the law that is fitted to it."""
 
+from keras_vit_scale.scaling.bootstrap import FrontierFit, fit_frontier
+from keras_vit_scale.scaling.choose import compare_laws
 from keras_vit_scale.scaling.config import (
     DataConfig,
     ProbeConfig,
@@ -8,25 +10,52 @@ from keras_vit_scale.scaling.config import (
     StudyError,
     load_config,
 )
+from keras_vit_scale.scaling.curve import LearningCurve, fit_curve
 from keras_vit_scale.scaling.figure import draw_frontier
+from keras_vit_scale.scaling.fit import fit_law
+from keras_vit_scale.scaling.forms import LAWS
 from keras_vit_scale.scaling.frontier import pareto_frontier
-from keras_vit_scale.scaling.law import DoubleSaturatingLaw, fit_law
+from keras_vit_scale.scaling.joint import JointLaw, fit_joint_law
+from keras_vit_scale.scaling.law import (
+    DoubleSaturatingLaw,
+    Law,
+    PowerLaw,
+    PowerLawWithFloor,
+    law_from_dict,
+)
+from keras_vit_scale.scaling.published import paper_results
 from keras_vit_scale.scaling.report import write_report
-from keras_vit_scale.scaling.results import collect_results, read_points
+from keras_vit_scale.scaling.results import collect_results, read_groups, read_points
+from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 from keras_vit_scale.scaling.study import run_study
 
 __all__ = [
+    "LAWS",
     "DataConfig",
     "DoubleSaturatingLaw",
+    "FrontierFit",
+    "JointLaw",
+    "Law",
+    "LearningCurve",
+    "PowerLaw",
+    "PowerLawWithFloor",
     "ProbeConfig",
     "RecipeConfig",
+    "SigmoidalLaw",
     "StudyConfig",
     "StudyError",
     "collect_results",
+    "compare_laws",
     "draw_frontier",
+    "fit_curve",
+    "fit_frontier",
+    "fit_joint_law",
     "fit_law",
+    "law_from_dict",
     "load_config",
+    "paper_results",
     "pareto_frontier",
+    "read_groups",
     "read_points",
     "run_study",
     "write_report",

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from keras_vit_scale.scaling.fit import fit_law
 from keras_vit_scale.scaling.frontier import pareto_frontier
-from keras_vit_scale.scaling.law import DoubleSaturatingLaw, fit_law
+from keras_vit_scale.scaling.law import Law
 from keras_vit_scale.scaling.results import study_points
 
 #: A size has stopped improving when its error falls slower than compute to this power.
@@ -30,7 +31,7 @@ class Findings:
     shots: int
     points: pd.DataFrame
     frontier: np.ndarray
-    law: DoubleSaturatingLaw | None
+    law: Law | None
     refused: str | None
 
     @property

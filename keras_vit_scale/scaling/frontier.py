@@ -29,8 +29,11 @@ def pareto_frontier(compute, error) -> np.ndarray:
     return order[new]
 
 
-def check_points(compute, error) -> tuple[np.ndarray, np.ndarray]:
+def check_points(compute, error, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Compute and error as float64 arrays of one length, after checking their range.
+
+    Args:
+        most: Largest error; infinite for losses.
 
     Raises:
         ValueError: Naming the first point that is out of range.
@@ -46,7 +49,12 @@ def check_points(compute, error) -> tuple[np.ndarray, np.ndarray]:
         )
     for name, values, valid, rule in (
         ("compute", compute, np.isfinite(compute) & (compute > 0), "positive and finite"),
-        ("error", error, (error > 0) & (error <= 1), "in (0, 1]"),
+        (
+            "error",
+            error,
+            np.isfinite(error) & (error > 0) & (error <= most),
+            "in (0, 1]" if most == 1 else "positive and finite",
+        ),
     ):
         if not valid.all():
             i = int(np.flatnonzero(~valid)[0])

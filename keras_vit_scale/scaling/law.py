@@ -1,60 +1,41 @@
-"""The double-saturating power law of error against compute."""
+"""Laws of error against compute (or images seen): power laws with floor and shift."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import least_squares
-
-from keras_vit_scale.scaling.frontier import check_points
-
-#: Fewest points, of different compute, that four parameters are fitted to.
-MIN_POINTS = 5
-
-#: Least ratio of the largest to the smallest compute that a law is fitted to.
-MIN_SPAN = 3.0
 
 
-def double_saturating(compute, a, b, c, d):
-    """`a (C + d)^-b + c`: c is the error that infinite compute leaves, d bends the start."""
-    return a * (np.asarray(compute, dtype=np.float64) + d) ** -b + c
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """What all laws share: how they were fitted, units, files and words.
 
-
-@dataclass(frozen=True)
-class DoubleSaturatingLaw:
-    """`E = a (C + d)^-b + c`, error against compute.
+    A law is a function of one quantity, called compute here; images seen will do.
+    Its parameters are fields; a fit adds what follows.
 
     Args:
-        a, b, c, d: Its parameters: c is the error that infinite compute would
-            leave, d shifts the compute axis because a model with no training
-            already does better than a power law says.
         points: How many points it was fitted to, or `None`.
         rms_log_error: Root mean square of log(predicted / measured) at them.
         compute_range: Least and largest compute among them: beyond it a
             prediction is an extrapolation.
-
-    Source: Zhai et al., arXiv 2106.04560, section 2.2.
-
-    Example:
-
-    >>> from keras_vit_scale.scaling import DoubleSaturatingLaw
-    >>> published = DoubleSaturatingLaw(a=0.63, b=0.32, c=0.12, d=0.52)  # 10-shot, core-days
-    >>> round(float(published.predict(1000.0)), 3)
-    0.189
-    >>> round(published.compute_for(published.predict(1000.0)))
-    1000
+        warnings: What the points could not tell, a sentence each.
     """
 
-    a: float
-    b: float
-    c: float
-    d: float
     points: int | None = None
     rms_log_error: float | None = None
     compute_range: tuple[float, float] | None = None
+    warnings: tuple[str, ...] = ()
+
+    #: Name in `LAWS`.
+    name: ClassVar[str]
+    #: Names of the parameters, in the order of the vector that is fitted.
+    parameters: ClassVar[tuple[str, ...]]
+    #: The law in letters.
+    formula: ClassVar[str]
 
     def predict(self, compute):
         """Error at one compute or an array of them."""
-        return double_saturating(compute, self.a, self.b, self.c, self.d)
+        raise NotImplementedError
 
     def compute_for(self, error: float) -> float:
         """Compute at which the law reaches `error`; 0 if it needs none.
@@ -62,22 +43,23 @@ class DoubleSaturatingLaw:
         Raises:
             ValueError: If the law never gets there.
         """
-        if not error > self.c:
+        floor = getattr(self, "c", 0.0)
+        if not error > floor:
             raise ValueError(
-                f"The law does not go below {self.c:.4g}, whatever the compute. "
+                f"The law does not go below {floor:.4g}, whatever the compute. "
                 f"Received: error={error}"
             )
-        return max(0.0, ((error - self.c) / self.a) ** (-1 / self.b) - self.d)
+        return self._compute_for(float(error))
 
-    def in_unit(self, factor: float) -> "DoubleSaturatingLaw":
+    def in_unit(self, factor: float) -> "Law":
         """The same law of compute in another unit, of which one of this law's is `factor`."""
-        return replace(
-            self,
-            a=self.a * factor**self.b,
-            d=self.d * factor,
-            compute_range=self.compute_range
-            and tuple(limit * factor for limit in self.compute_range),
-        )
+        limits = self.compute_range and tuple(limit * factor for limit in self.compute_range)
+        return replace(self, **self._rescaled(factor), compute_range=limits)
+
+    @classmethod
+    def from_vector(cls, theta) -> dict:
+        """The fields of a fitted vector: the logarithms of the parameters."""
+        return dict(zip(cls.parameters, np.exp(theta), strict=True))
 
     def extrapolates(self, compute: float) -> bool:
         """Whether `compute` lies outside what the law was fitted to."""
@@ -95,92 +77,206 @@ class DoubleSaturatingLaw:
 
         return draw_frontier(compute, error, sizes, self, **options)
 
+    def to_dict(self) -> dict:
+        """The law as JSON can hold it; `law_from_dict` reads it."""
+        return {"law": self.name, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class PowerLaw(Law):
+    """`E = a C^-b`, a straight line on log-log axes."""
+
+    a: float
+    b: float
+
+    name: ClassVar[str] = "power"
+    parameters: ClassVar[tuple[str, ...]] = ("a", "b")
+    formula: ClassVar[str] = "a C^-b"
+
+    def predict(self, compute):
+        return self.a * np.asarray(compute, dtype=np.float64) ** -self.b
+
+    def _compute_for(self, error):
+        return (error / self.a) ** (-1 / self.b)
+
+    def _rescaled(self, factor):
+        return {"a": self.a * factor**self.b}
+
     def __str__(self):
-        return f"E = {self.c:.3g} + {self.a:.3g} (C + {self.d:.3g})^-{self.b:.3g}"
+        return f"E = {self.a:.3g} C^-{self.b:.3g}"
+
+    @staticmethod
+    def log_error(theta, log_x):
+        """Logarithms of the error and their derivatives by the logarithms of a and b."""
+        log_a, b = theta[..., :1], np.exp(theta[..., 1:2])
+        fall = -b * log_x
+        return log_a + fall, np.stack([np.ones_like(fall), fall], axis=-1)
+
+    @staticmethod
+    def box(log_x, log_error):
+        """Bounds of the logarithms of the parameters, wide enough to mean none."""
+        return np.log([1e-12, 1e-3]), np.log([1e12, 20.0])
+
+    @staticmethod
+    def starts(log_x, log_error):
+        """Where fits start."""
+        return np.array([[log_error.mean(), np.log(b)] for b in (0.1, 0.3, 1.0)])
 
 
-def fit_law(compute, error) -> DoubleSaturatingLaw:
-    """Fits the double-saturating law by least squares in log error.
+@dataclass(frozen=True)
+class PowerLawWithFloor(Law):
+    """`E = a C^-b + c`: c is the error that infinite compute would leave."""
 
-    Give it the points of a frontier (`pareto_frontier`): the law is about the best
-    error for each compute. It starts from 80 combinations of exponent, floor and
-    shift and keeps the best, so it is deterministic.
+    a: float
+    b: float
+    c: float
+
+    name: ClassVar[str] = "power+floor"
+    parameters: ClassVar[tuple[str, ...]] = ("a", "b", "c")
+    formula: ClassVar[str] = "a C^-b + c"
+
+    def predict(self, compute):
+        return self.a * np.asarray(compute, dtype=np.float64) ** -self.b + self.c
+
+    def _compute_for(self, error):
+        return ((error - self.c) / self.a) ** (-1 / self.b)
+
+    def _rescaled(self, factor):
+        return {"a": self.a * factor**self.b}
+
+    def __str__(self):
+        return f"E = {self.c:.3g} + {self.a:.3g} C^-{self.b:.3g}"
+
+    @staticmethod
+    def log_error(theta, log_x):
+        """Logarithms of the error and their derivatives by the logarithms of a, b, c."""
+        log_a, b, log_c = theta[..., :1], np.exp(theta[..., 1:2]), theta[..., 2:3]
+        fall = -b * log_x
+        value = np.logaddexp(log_a + fall, log_c)
+        power = np.exp(log_a + fall - value)
+        return value, np.stack([power, power * fall, np.exp(log_c - value)], axis=-1)
+
+    @staticmethod
+    def box(log_x, log_error):
+        """Bounds of the logarithms of the parameters, wide enough to mean none."""
+        lowest = np.exp(log_error.min())
+        return np.log([1e-12, 1e-2, lowest * 1e-6]), np.log([1e12, 20.0, np.exp(log_error.max())])
+
+    @staticmethod
+    def starts(log_x, log_error):
+        """Where fits start."""
+        return DoubleSaturatingLaw.grid(log_x, log_error, shifts=[-np.inf])[:, :3]
+
+
+@dataclass(frozen=True)
+class DoubleSaturatingLaw(Law):
+    """`E = a (C + d)^-b + c`, the paper's law of error against compute.
 
     Args:
-        compute: Positive, in any unit; the law is in that unit.
-        error: In (0, 1].
+        a, b, c, d: Its parameters: c is the error that infinite compute would
+            leave, d shifts the compute axis because a model with no training
+            already does better than a power law says.
 
-    Raises:
-        ValueError: If the points are too few or out of range, or do not show a
-            law: one error, too little span of compute, or errors that do not fall.
+    Source: Zhai et al., arXiv 2106.04560, section 2.2.
 
     Example:
 
-    >>> import numpy as np
-    >>> from keras_vit_scale.scaling import fit_law
-    >>> compute = np.geomspace(1e-1, 1e4, 12)
-    >>> law = fit_law(compute, 0.26 * (compute + 0.01) ** -0.35 + 0.09)
-    >>> round(law.b, 3), round(law.c, 3)
-    (0.35, 0.09)
+    >>> from keras_vit_scale.scaling import DoubleSaturatingLaw
+    >>> published = DoubleSaturatingLaw(a=0.63, b=0.32, c=0.12, d=0.52)  # 10-shot, core-days
+    >>> round(float(published.predict(1000.0)), 3)
+    0.189
+    >>> round(published.compute_for(published.predict(1000.0)))
+    1000
     """
-    compute, error = check_points(compute, error)
-    _check_shows_a_law(compute, error)
-    # Unit-free: compute around 1, all four parameters as logarithms.
-    scale = np.exp(np.log(compute).mean())
-    x, log_error = compute / scale, np.log(error)
 
-    def residuals(parameters):
-        return np.log(double_saturating(x, *np.exp(parameters))) - log_error
+    a: float
+    b: float
+    c: float
+    d: float
 
-    def jacobian(parameters):
-        a, b, c, d = np.exp(parameters)
-        power = a * (x + d) ** -b
-        columns = [power, -power * b * np.log(x + d), np.full_like(x, c), -power * b * d / (x + d)]
-        return np.stack(columns, axis=1) / (power + c)[:, None]
+    name: ClassVar[str] = "double-saturating"
+    parameters: ClassVar[tuple[str, ...]] = ("a", "b", "c", "d")
+    formula: ClassVar[str] = "a (C + d)^-b + c"
 
-    # Bounds wide enough to mean none: no floor, no shift.
-    lower = np.log([1e-12, 1e-2, error.min() * 1e-6, x.min() * 1e-6])
-    upper = np.log([1e12, 20.0, error.max(), x.max() * 1e3])
-    best = None
-    for b in (0.1, 0.3, 0.6, 1.0, 2.0):
-        for c in error.min() * np.array([1e-3, 0.3, 0.7, 0.95]):
-            for d in (x.min() * 1e-3, x.min(), np.sqrt(x.min() * x.max()), x.max()):
-                # The best amplitude for this start, by the median of what it would be.
-                a = max(1e-9, np.median((error - c).clip(error * 1e-3) * (x + d) ** b))
-                start = np.clip(np.log([a, b, c, d]), lower + 1e-9, upper - 1e-9)
-                fit = least_squares(residuals, start, jacobian, bounds=(lower, upper))
-                if best is None or fit.cost < best.cost:
-                    best = fit
-    a, b, c, d = np.exp(best.x)
-    law = DoubleSaturatingLaw(
-        *(float(parameter) for parameter in (a, b, c, d)),
-        points=len(x),
-        rms_log_error=float(np.sqrt(np.mean(best.fun**2))),
-        compute_range=(float(x.min()), float(x.max())),
-    )
-    return law.in_unit(float(scale))
+    def predict(self, compute):
+        shifted = np.asarray(compute, dtype=np.float64) + self.d
+        return self.a * shifted**-self.b + self.c
 
+    def _compute_for(self, error):
+        return max(0.0, ((error - self.c) / self.a) ** (-1 / self.b) - self.d)
 
-def _check_shows_a_law(compute, error):
-    distinct = len(np.unique(compute))
-    if distinct < MIN_POINTS:
-        raise ValueError(
-            f"A law with four parameters needs at least {MIN_POINTS} points of different compute. "
-            f"Received: {distinct}"
+    def _rescaled(self, factor):
+        return {"a": self.a * factor**self.b, "d": self.d * factor}
+
+    def __str__(self):
+        return f"E = {self.c:.3g} + {self.a:.3g} (C + {self.d:.3g})^-{self.b:.3g}"
+
+    @staticmethod
+    def log_error(theta, log_x):
+        """Logarithms of the error and their derivatives by the logarithms of a, b, c, d."""
+        log_a, b, log_c, log_d = (theta[..., i : i + 1] for i in range(4))
+        b = np.exp(b)
+        shifted = np.logaddexp(log_x, log_d)
+        fall = -b * shifted
+        value = np.logaddexp(log_a + fall, log_c)
+        power = np.exp(log_a + fall - value)
+        columns = [power, power * fall, np.exp(log_c - value), -power * b * np.exp(log_d - shifted)]
+        return value, np.stack(columns, axis=-1)
+
+    @staticmethod
+    def box(log_x, log_error):
+        """Bounds of the logarithms of the parameters, wide enough to mean none."""
+        lower, upper = PowerLawWithFloor.box(log_x, log_error)
+        return (
+            np.append(lower, log_x.min() + np.log(1e-6)),
+            np.append(upper, log_x.max() + np.log(1e3)),
         )
-    span = compute.max() / compute.min()
-    if span < MIN_SPAN:
+
+    @staticmethod
+    def starts(log_x, log_error):
+        """Where fits start: 80 combinations of exponent, floor and shift."""
+        least, most = log_x.min(), log_x.max()
+        shifts = [least + np.log(1e-3), least, (least + most) / 2, most]
+        return DoubleSaturatingLaw.grid(log_x, log_error, shifts)
+
+    @staticmethod
+    def grid(log_x, log_error, shifts):
+        """Combinations of exponent, floor and `shifts`, each with the best amplitude for it."""
+        error, starts = np.exp(log_error), []
+        for b in (0.1, 0.3, 0.6, 1.0, 2.0):
+            for c in error.min() * np.array([1e-3, 0.3, 0.7, 0.95]):
+                above = np.log((error - c).clip(error * 1e-3))
+                for shift in shifts:
+                    # By the median of what the amplitude would be at each point.
+                    a = np.median(above + b * np.logaddexp(log_x, shift))
+                    starts.append([a, np.log(b), np.log(c), shift])
+        return np.array(starts)
+
+
+def law_from_dict(stored: dict, laws: dict[str, type[Law]] | None = None) -> Law:
+    """The law that `to_dict` wrote.
+
+    Raises:
+        ValueError: If the name is unknown, or a field is missing or unknown.
+
+    Example:
+
+    >>> from keras_vit_scale.scaling import DoubleSaturatingLaw, law_from_dict
+    >>> law_from_dict(DoubleSaturatingLaw(0.63, 0.32, 0.12, 0.52).to_dict())
+    DoubleSaturatingLaw(points=None, ..., a=0.63, b=0.32, c=0.12, d=0.52)
+    """
+    from keras_vit_scale.scaling.forms import law_class
+
+    values = dict(stored)
+    kind = law_class(values.pop("law", None))
+    known = {field.name for field in fields(kind)}
+    missing = set(kind.parameters) - set(values)
+    if missing or not set(values) <= known:
         raise ValueError(
-            f"The compute must span at least a factor of {MIN_SPAN:g} to show a law. "
-            f"Received: a factor of {span:.3g}"
+            f"A {kind.name!r} law must have the fields {sorted(kind.parameters)}, and may have "
+            f"{sorted(known - set(kind.parameters))}. Received: {sorted(values)}"
         )
-    if error.max() / error.min() < 1.01:
-        raise ValueError(
-            "The errors must differ by at least 1 % to show a law. "
-            f"Received: errors from {error.min():.4g} to {error.max():.4g}"
-        )
-    if np.corrcoef(np.log(compute), np.log(error))[0, 1] >= 0:
-        raise ValueError(
-            "The error must fall as the compute grows. Received: errors that rise with it; "
-            "check which column is which, and that the column holds errors, not accuracies"
-        )
+    for name in ("compute_range", "warnings"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
+    return kind(**values)

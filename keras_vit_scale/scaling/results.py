@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keras_vit_scale.scaling.frontier import check_points
-
 
 def collect_results(out: str | Path) -> pd.DataFrame:
     """Finished results of a study folder: one row a size, seed, duration, task and shots.
@@ -61,14 +59,37 @@ def study_points(results: pd.DataFrame, task: str, shots: int) -> pd.DataFrame:
 def read_points(
     path: str | Path, compute: str = "flops", error: str = "error", by: str | None = None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Compute and error of a CSV's rows, by the values of its column `by`.
+    """Compute and error of a CSV's rows by group, as `read_groups` divides and checks them."""
+    groups = read_groups(path, compute, error, by)
+    return {name: (g["compute"].to_numpy(), g["error"].to_numpy()) for name, g in groups.items()}
+
+
+def read_groups(
+    path: str | Path,
+    compute: str = "flops",
+    error: str = "error",
+    by: str | None = None,
+    *,
+    weight: str | None = None,
+    trunk: str | None = None,
+    size: str | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Points of a CSV file to fit a law to, by the values of its column `by`.
 
     Where `by` is `None` and the file has columns `task` or `shots` with several values,
     as a study's does, those divide it: errors of different probes are no one law's.
 
+    Args:
+        path: The file, with a header in its first line.
+        compute, error: Columns of positive numbers, and of errors in (0, 1].
+        by: Column that divides the rows, or `None`.
+        weight: Column of what each row counts, numbers from 0, or `None`.
+        trunk, size: Columns of labels: what shares a run, and what shares a size.
+
     Returns:
-        (compute, error) by group, such as "shots 10" or "task digits, shots 10"; one
-        group, "all", if nothing divides the rows.
+        By group, such as "shots 10" or "task digits, shots 10" ("all" if nothing divides
+        the rows), a table with the columns `compute`, `error` and those of `weight`,
+        `trunk` and `size` that were asked for, and the line of the file as index.
 
     Raises:
         ValueError: Naming file, line and column of the first value that is no
@@ -83,40 +104,65 @@ def read_points(
         pd.errors.EmptyDataError,
     ) as problem:
         raise ValueError(f"Cannot read {str(path)!r} as CSV: {problem}") from problem
-    missing = [c for c in (compute, error, by) if c is not None and c not in table.columns]
+    names = {
+        "compute": compute, "error": error, "by": by, "weight": weight, "trunk": trunk, "size": size
+    }  # fmt: skip
+    wanted = {role: column for role, column in names.items() if column is not None}
+    missing = [column for column in wanted.values() if column not in table.columns]
     if missing:
         raise ValueError(
             f"{path} must have the columns to fit. Received: no {missing}, but "
-            f"{list(table.columns)}; name yours with --compute, --error and --by"
+            f"{list(table.columns)}; name yours with "
+            + ", ".join(f"--{role}" for role in wanted if wanted[role] in missing)
         )
     if table.empty:
         raise ValueError(f"{path} must have rows below its header. Received: none")
+    # The header is line 1.
+    table.index += 2
+    points = pd.DataFrame(index=table.index)
+    for role, column in wanted.items():
+        if role in RULES:
+            points[role] = _numbers(path, table[column], *RULES[role])
+        elif role != "by":
+            points[role] = _filled(path, table[column])
     if by is not None:
         columns = [by]
     else:
         columns = [c for c in ("task", "shots") if c in table and table[c].nunique() > 1]
-    # The header is line 1.
-    lines = table.index + 2
-    rules = {
-        compute: (lambda v: np.isfinite(v) & (v > 0), "a positive number"),
-        error: (lambda v: (v > 0) & (v <= 1), "in (0, 1]"),
-    }
-    values = {}
-    for column, (valid, rule) in rules.items():
-        values[column] = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
-        with np.errstate(invalid="ignore"):
-            bad = ~valid(values[column])
-        if bad.any():
-            i = int(np.flatnonzero(bad)[0])
-            raise ValueError(
-                f"{path}, line {lines[i]}: column {column!r} must be {rule}. "
-                f"Received: {table[column].iloc[i]!r}"
-            )
     if not columns:
-        return {"all": check_points(values[compute], values[error])}
+        return {"all": points}
     return {
-        ", ".join(f"{c} {v}" for c, v in zip(columns, key, strict=True)): check_points(
-            values[compute][rows.index], values[error][rows.index]
-        )
+        ", ".join(f"{c} {v}" for c, v in zip(columns, key, strict=True)): points.loc[rows.index]
         for key, rows in table.groupby(columns, sort=False)
     }
+
+
+#: By role of a column, which of its numbers are valid, in code and in words.
+RULES = {
+    "compute": (lambda v: np.isfinite(v) & (v > 0), "a positive number"),
+    "error": (lambda v: (v > 0) & (v <= 1), "in (0, 1]"),
+    "weight": (lambda v: np.isfinite(v) & (v >= 0), "a number from 0"),
+}
+
+
+def _numbers(path, column, valid, rule):
+    """A column of text as numbers; the first that breaks the rule is named with its line."""
+    values = pd.to_numeric(column, errors="coerce").astype(float)
+    with np.errstate(invalid="ignore"):
+        _refuse(path, column, ~valid(values), rule)
+    return values
+
+
+def _filled(path, column):
+    """A column of labels, none of them empty."""
+    _refuse(path, column, column.str.strip() == "", "a label")
+    return column
+
+
+def _refuse(path, column, bad, rule):
+    if bad.any():
+        line = bad.index[bad.to_numpy()][0]
+        raise ValueError(
+            f"{path}, line {line}: column {column.name!r} must be {rule}. "
+            f"Received: {column[line]!r}"
+        )
