@@ -28,10 +28,10 @@ def save_weights_as(model: keras.Model, path, format: str) -> None:
     Args:
         model: A model that `ViT` built.
         path: For "big_vision" a file, `.npz`, which timm takes too (a model with a
-            [class] token there needs `no_embed_class=True`). For the others a folder, made if need be, which gets
-            `model.safetensors` and `config.json`: what
-            `timm.create_model("local-dir:...")` and transformers'
-            `from_pretrained` take.
+            [class] token there needs `no_embed_class=True`). For the others a
+            folder, made if need be, which gets `model.safetensors` and
+            `config.json`: what `timm.create_model("local-dir:...")` and
+            transformers' `from_pretrained` take.
         format: "timm", "big_vision" or "transformers". The last has for [class]
             tokens its ViT, for MAP its SigLIP vision model, for GAP that with its
             classifier.
