@@ -49,17 +49,17 @@ def write(source, path):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A trunk of the digits 0 to 6 at 8 pixels, and few images of 7 to 9 to fine-tune on."""
+    """A trunk of the digits 0 to 4 at 8 pixels, and few images of 5 to 9 to fine-tune on."""
     root = tmp_path_factory.mktemp("world")
-    upstream, downstream = hold_out_classes(digits(), ["7", "8", "9"])
-    testing, training = hold_out(downstream, 61, stratified=True)
+    upstream, downstream = hold_out_classes(digits(), list("56789"))
+    testing, training = hold_out(downstream, 101, stratified=True)
     up, data, test = (
         write(source, root / f"{name}.npz")
         for name, source in (("up", upstream), ("data", training), ("test", testing))
     )
     config = TrainConfig(
-        SHAPE, up, steps=300, image_size=8, batch_size=64, crop="shift", flip=False,
-        resize="none", peak=0.008, head_decay=0.3, timescale=100.0,
+        SHAPE, up, steps=400, image_size=8, batch_size=64, crop="shift", flip=False,
+        resize="none", peak=0.016, head_decay=0.3, timescale=100.0,
     )  # fmt: skip
     train(config, root / "trunk")
     return root / "trunk", data, test
@@ -175,7 +175,7 @@ def test_it_is_the_optimizer_of_the_runs():
 
 
 def test_held_out_images_are_a_share_of_each_class_and_train_no_rate(world):
-    """By the pixels of the images: of 61 + 1,000 digits no two are the same."""
+    """By the pixels of the images, of which no two are the same."""
     trunk, _, _ = world
     recipe = dataclasses.replace(QUICK, images=1000, validation=0.02)
     start = architecture(open_start(trunk)[0])
@@ -252,15 +252,15 @@ def test_the_best_rate_wins_and_all_images_are_trained_on(world, tmp_path):
     assert found["rate"] == 0.1
     table = pd.read_csv(out / "rates.csv")
     assert list(table["rate"]) == [1e-46, 0.1, 1e30]
-    # A head that stays zero says the first class: six of the seventeen.
-    assert table["accuracy"][0] == pytest.approx(6 / 17)
-    assert table["accuracy"][1] > 0.5
+    # A head that stays zero says the first class.
+    _, held_out = open_data(load_run_config(out / "rates" / "0.1"))
+    assert table["accuracy"][0] == pytest.approx((held_out.labels == 0).mean())
     assert table["accuracy"].isna().tolist() == [False, False, True]
     for row in found["rates"][:2]:
         result = json.loads((out / "rates" / f"{row['rate']:g}" / "results.json").read_text())
         assert result["validation"]["accuracy"] == row["accuracy"]
-        assert (result["training_images"], result["validation_images"]) == (44, 17)
-    assert found["run"]["training_images"] == 61
+        assert (result["training_images"], result["validation_images"]) == (84, 17)
+    assert found["run"]["training_images"] == 101
     assert load_run_config(out).peak == 0.1
     judged = load_classifier(out / "model.keras").evaluate(open_source(test))
     assert found["test"]["accuracy"] == pytest.approx(judged["accuracy"])
@@ -361,23 +361,23 @@ def test_killed_and_run_again_it_ends_the_same(world, whole, tmp_path):
 
 
 def test_fine_tuning_beats_training_from_scratch(world, tmp_path):
-    """61 images of three digits that the trunk never saw, at twice its resolution.
+    """101 images of five digits that the trunk never saw, at twice its resolution.
 
-    In trials with three seeds on two backends: 0.70 to 0.85 tuned, 0.43 to 0.67 from scratch.
+    In trials with three other seeds: 0.64 to 0.70 tuned, 0.21 to 0.37 from scratch.
     """
     trunk, data, test = world
-    recipe = dataclasses.replace(QUICK, steps=50, warmup=5, checkpoint_every=1000)
+    recipe = dataclasses.replace(QUICK, steps=30, warmup=3, batch_size=23)
     tuned = fine_tune(recipe, trunk, data, tmp_path / "tuned", test=test)["test"]["accuracy"]
     config = recipe.run("", architecture(open_start(trunk)[0]), data, 0.03, held_out=False)
     train(dataclasses.replace(config, init=None, new_head=False), tmp_path / "scratch")
     scratch = load_classifier(tmp_path / "scratch" / "model.keras").evaluate(open_source(test))
-    assert tuned > 0.65
+    assert tuned > 0.45
     assert tuned > scratch["accuracy"] + 0.1
 
 
 LATE = {
     "other classes": ({"test": "digits"}, "Test images must have the classes"),
-    "too many images": ({"images": 62}, "at most the number of images"),
+    "too many images": ({"images": 102}, "at most the number of images"),
     "warm-up": ({"warmup": 9}, "needs steps after the warm-up"),
     "no multiple": ({"image_size": 15}, "multiple of the patch size"),
     "no model": ({"model": "none.keras"}, "an existing .keras file"),
@@ -406,7 +406,7 @@ TASKS = """
 """
 COMMAND = [
     "--steps", "4", "--warmup", "1", "--image-size", "16", "--batch-size", "13",
-    "--crop", "shift", "--images", "61", "--validation", "17",
+    "--crop", "shift", "--images", "101", "--validation", "17",
 ]  # fmt: skip
 
 
@@ -434,7 +434,7 @@ def test_command_only_checks(world, tmp_path, capsys):
     assert cli.run([*arguments, "--rates", "0.1"]) == 0
     printed = capsys.readouterr().out
     assert "Best rate: 0.1\n" in printed
-    assert "4 steps on 44 images of 3 classes" in printed
+    assert "4 steps on 84 images of 5 classes" in printed
     assert f"predict '{out}/rates/0.1' PHOTO.jpg" in printed
     assert not (out / "model.keras").exists()
 
