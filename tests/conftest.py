@@ -24,6 +24,11 @@ from keras_vit_scale import ViTConfig
 # Prime, distinct sizes where the architecture allows it, so that swapped axes cannot pass.
 TINY = ViTConfig(width=15, depth=2, mlp_dim=19, heads=3, patch_size=2)
 
+#: For files of tests that compute nothing with Keras.
+numpy_alone = pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="without Keras: the same on every backend, run on JAX"
+)
+
 
 @pytest.fixture(autouse=True)
 def seeded():

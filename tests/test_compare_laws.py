@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import numpy_alone
 from scipy.stats import norm
 
 from keras_vit_scale.scaling import (
@@ -12,6 +13,8 @@ from keras_vit_scale.scaling import (
     paper_results,
 )
 from keras_vit_scale.scaling.choose import held_out_error, hidden_cases, information_criteria
+
+pytestmark = numpy_alone
 
 
 def test_criteria_are_those_of_the_likelihood(rng):

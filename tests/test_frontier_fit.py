@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from conftest import numpy_alone
 from scipy.optimize import least_squares
 
 from keras_vit_scale.scaling import DoubleSaturatingLaw, fit_frontier, paper_results
 from keras_vit_scale.scaling.noise import fit_touching, point_noise, variance_of_repeats
+
+pytestmark = numpy_alone
 
 TRUTH = DoubleSaturatingLaw(0.5, 0.3, 0.08, 0.2)
 

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import numpy_alone
 
 from keras_vit_scale import cli
 from keras_vit_scale.scaling import (
@@ -15,6 +16,8 @@ from keras_vit_scale.scaling import (
     fit_joint_law,
     fit_law,
 )
+
+pytestmark = numpy_alone
 
 C = np.geomspace(1, 1e4, 16)
 E = 0.6 * (C + 2) ** -0.3 + 0.1

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import numpy_alone
 
 from keras_vit_scale.scaling import (
     LAWS,
@@ -17,6 +18,8 @@ from keras_vit_scale.scaling import (
     law_from_dict,
 )
 from keras_vit_scale.scaling.joint import log_error as joint_log_error
+
+pytestmark = numpy_alone
 
 TRUTHS = [
     PowerLaw(0.5, 0.2),

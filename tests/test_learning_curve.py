@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import numpy_alone
 
 from keras_vit_scale.scaling import (
     DoubleSaturatingLaw,
@@ -14,6 +15,8 @@ from keras_vit_scale.scaling import (
     fit_law,
     paper_results,
 )
+
+pytestmark = numpy_alone
 
 TRUTHS = [
     PowerLawWithFloor(0.6, 0.4, 0.1),

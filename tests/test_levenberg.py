@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from conftest import numpy_alone
 from scipy.optimize import least_squares
 
 from keras_vit_scale.scaling import LAWS
 from keras_vit_scale.scaling.levenberg import levenberg_marquardt
+
+pytestmark = numpy_alone
 
 
 def problems(kind, rng, count=5, points=17):

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from conftest import numpy_alone
 
 from keras_vit_scale.scaling import fit_law, paper_results, pareto_frontier
+
+pytestmark = numpy_alone
 
 #: GFLOPs of one image at 224 pixels as Table 2 prints them.
 PRINTED = {

@@ -9,10 +9,13 @@ import sys
 import threading
 
 import pytest
+from conftest import numpy_alone
 
 from keras_vit_scale.weights import download, sources
 from keras_vit_scale.weights.archive import WeightsError, open_archive, write_npz
 from keras_vit_scale.weights.sources import locate
+
+pytestmark = numpy_alone
 
 
 @pytest.fixture
