@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -32,6 +33,9 @@ MINIATURES = {
     ),
 }  # fmt: skip
 
+#: Examples whose miniatures are a minute of compiling.
+TRAINING = ("choose_rates.py", "lora.py", "fine_tune/compare.py")
+
 
 def test_every_example_has_a_miniature():
     assert {str(p.relative_to(EXAMPLES)) for p in EXAMPLES.rglob("*.py")} == set(MINIATURES)
@@ -39,6 +43,8 @@ def test_every_example_has_a_miniature():
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_example_runs(name, tmp_path):
+    if name in TRAINING and keras.backend.backend() != "torch":
+        pytest.skip("trains several models, each compiled for moments: once, on torch, is enough")
     if name == "fashion_mnist/prepare.py":
         write_idx_files(tmp_path / "idx")
     if name == "fine_tune/compare.py":
