@@ -2,10 +2,20 @@
 
     python examples/lora.py
 
-A small ViT learns the digits. Then few images of digits on their side are learned in three ways:
-a new head alone; LoRA of the kernels of every block, and the head; all weights. Each way has the
+A small ViT learns the digits. Then few images of mirrored digits are learned in three ways: a
+new head alone; LoRA of the kernels of every block, and the head; all weights. Each way has the
 learning rate that is best on images apart from the test's. LoRA is merged back into the stacked
 model at the end, which gives the same logits.
+
+Found on JAX in 3 minutes of one core, with 10 images a class; least and most of three seeds:
+
+    way    trained parameters   test error
+    head       330              0.465 (0.463 to 0.468)
+    LoRA     7,818              0.283 (0.275 to 0.290)
+    full    52,106              0.261 (0.253 to 0.270)
+
+Mirrored digits are too far from the trunk's for its features as they are. LoRA of rank 4 gains nine
+tenths of what full fine-tuning does, with 15 % of its parameters and five times its rate.
 """
 
 import argparse
@@ -28,29 +38,31 @@ from keras_vit_scale.data import (
 from keras_vit_scale.models import Block, from_blocks, to_blocks
 
 #: Learning rates to choose from.
-RATES = {"head": (1e-2, 3e-2, 1e-1), "lora": (3e-3, 1e-2, 3e-2), "full": (3e-4, 1e-3, 3e-3)}
+RATES = {"head": (1e-2, 3e-2, 1e-1), "lora": (1e-2, 3e-2, 1e-1), "full": (2e-3, 6e-3, 2e-2)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=400, help="of the trunk")
-    parser.add_argument("--epochs", type=int, default=60, help="of each fine-tuning")
+    parser.add_argument("--steps", type=int, default=1500, help="of the trunk")
+    parser.add_argument("--epochs", type=int, default=40, help="of each fine-tuning")
     parser.add_argument("--shots", type=int, default=10, help="labelled images a class")
     parser.add_argument("--rank", type=int, default=4, help="of LoRA's matrices")
     parser.add_argument("--seeds", type=int, default=3, help="fine-tunings at the best rate")
     parser.add_argument("--rates", type=int, default=3, help="learning rates to choose from")
+    parser.add_argument("--ways", nargs="+", choices=RATES, default=list(RATES))
+    parser.add_argument("--depth", type=int, default=3, help="blocks of the trunk")
     arguments = parser.parse_args()
 
     keras.utils.set_random_seed(0)
     upstream, downstream = hold_out(digits(), 797)
-    trunk = train_trunk(upstream, arguments.steps)
-    rest, test = hold_out(on_their_side(downstream), 400)
+    trunk = train_trunk(upstream, arguments.steps, arguments.depth)
+    rest, test = hold_out(mirrored(downstream), 400)
     rest, chosen_on = hold_out(rest, 150)
     examples = few(rest, arguments.shots)
     train, validation, test = (arrays(source) for source in (examples, chosen_on, test))
     print(f"{len(train[1])} images to learn from, {len(test[1])} to test on", flush=True)
 
-    for way in RATES:
+    for way in arguments.ways:
         errors = {}
         for rate in RATES[way][: arguments.rates]:
             keras.utils.set_random_seed(0)
@@ -79,8 +91,8 @@ def main():
             )
 
 
-def on_their_side(source):
-    images = np.stack([np.rot90(source[i][0]) for i in range(len(source))])
+def mirrored(source):
+    images = np.stack([source[i][0][:, ::-1] for i in range(len(source))])
     return ArraySource(images, source.labels)
 
 
@@ -95,10 +107,12 @@ def arrays(source):
     return tuple(np.concatenate(part) for part in zip(*batches, strict=True))
 
 
-def train_trunk(source, steps):
-    shape = kvs.ViTConfig(width=64, depth=3, mlp_dim=256, heads=4, patch_size=2)
-    model = kvs.ViT(shape, 10, image_size=8, pooling="gap")
-    model.compile(kvs.AdamW(schedule(2e-3, steps), weight_decay=0.1), kvs.SigmoidCrossEntropy())
+def train_trunk(source, steps, depth):
+    shape = kvs.ViTConfig(width=32, depth=depth, mlp_dim=128, heads=2, patch_size=2)
+    model = kvs.ViT(shape, 10, image_size=8)
+    decay = kvs.head_and_body(0.3, 0.03)
+    optimizer = kvs.Adafactor(schedule(4e-3, steps), weight_decay=decay, global_clipnorm=1.0)
+    model.compile(optimizer, kvs.SigmoidCrossEntropy())
     batches = train_batches(source, TrainTransform(8, crop="shift", flip=False), 64, stop=steps)
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
