@@ -20,7 +20,8 @@ MINIATURES = {
         "peaks:",
     ),
     "lora.py": (
-        ["--steps", "4", "--depth", "1", "--epochs", "1", "--shots", "2", "--seeds", "1", "--rates", "1", "--ways", "lora"],
+        ["--steps", "4", "--depth", "1", "--epochs", "1", "--shots", "2", "--seeds", "1",
+         "--rates", "1", "--ways", "lora"],
         "parameters, logits differ by",
     ),
     "hide_the_largest_size.py": ([EXAMPLES / "fashion_mnist"], "Law without 64x4/7"),
