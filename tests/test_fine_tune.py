@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,6 +226,14 @@ def test_a_start_keeps_its_gelu_and_positions(tmp_path):
     assert architecture(build_model(config, digits().class_names)) == tuned
     with pytest.raises(ValueError, match="must be one that `ViT` builds"):
         architecture(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+
+
+def test_a_folder_with_a_classifier_alone_is_a_start(world, tmp_path):
+    trunk, _, _ = world
+    shutil.copy(Path(trunk) if Path(trunk).is_file() else Path(trunk) / "model.keras",
+                tmp_path / "model.keras")  # fmt: skip
+    (tmp_path / "notes.txt").write_text("beside it")
+    assert open_start(tmp_path)[1] == open_start(trunk)[1]
 
 
 def test_another_projects_weights_are_a_start(world, tmp_path):

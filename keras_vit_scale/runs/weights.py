@@ -57,15 +57,16 @@ def open_start(source: str | Path) -> tuple[keras.Model, tuple[str, ...]]:
     Raises:
         ValueError: If there is no model, or it cannot be read.
     """
-    path = Path(source)
-    if path.suffix == ".keras" or (path / "config.yaml").is_file() or not is_weights(source):
-        classifier = load_classifier(model_file(source))
-        return classifier.model, classifier.class_names
-    return from_pretrained(source, num_classes=None), ()
+    if is_weights(source):
+        return from_pretrained(source, num_classes=None), ()
+    classifier = load_classifier(model_file(source))
+    return classifier.model, classifier.class_names
 
 
 def is_weights(source: str | Path) -> bool:
     """Whether a source can only be another project's weights: an address, a file, a folder of them.
+
+    A folder with a run's config.yaml or model.keras is none.
 
     Example:
 
@@ -73,8 +74,13 @@ def is_weights(source: str | Path) -> bool:
     >>> is_weights("hf://owner/name"), is_weights("my-run")
     (True, False)
     """
+    if "://" in str(source):
+        return True
     path = Path(source)
-    return "://" in str(source) or path.is_file() or (path.is_dir() and any(path.iterdir()))
+    if path.is_dir():
+        names = {file.name for file in path.iterdir()}
+        return bool(names) and not names & {"config.yaml", "model.keras"}
+    return path.is_file() and path.suffix != ".keras"
 
 
 def model_file(path: str | Path) -> Path:

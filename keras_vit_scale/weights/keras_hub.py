@@ -1,9 +1,10 @@
 """Presets of KerasHub's ViT: a backbone in one HDF5 file, a classifier's head in another."""
 
-import json
 from pathlib import Path
 
 from keras_vit_scale.weights.archive import WeightsError, open_archive
+from keras_vit_scale.weights.declared import parse_json
+from keras_vit_scale.weights.files import read_small
 from keras_vit_scale.weights.layout import TABLE, Layout, Row
 
 _EMBEDDING = "layers/vi_t_patching_and_embedding"
@@ -104,11 +105,15 @@ def open_preset(folder: Path, **options) -> Preset:
         raise
     path = folder / "task.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))["config"] if path.is_file() else {}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        config = {}
+        if path.is_file():
+            config = parse_json(read_small(path), f"{str(path)!r}").get("config")
+        if not isinstance(config, dict):
+            raise WeightsError(
+                f"A preset's task.json must have a `config`, an object. Received: {config!r:.80}"
+            )
+    except BaseException:
         backbone.close()
         task.close()
-        raise WeightsError(
-            f"A preset's task.json must be that of a task. Received: {error}"
-        ) from error
+        raise
     return Preset(backbone, task, config)
