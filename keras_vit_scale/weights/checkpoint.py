@@ -1,9 +1,7 @@
-"""A file of weights read through a layout: what its model is, whether it fits, its arrays."""
+"""A file of weights seen through a layout: what its model is, and whether it fits."""
 
 import math
 import re
-import warnings
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from keras_vit_scale.weights.archive import WeightsError, open_archive
 from keras_vit_scale.weights.big_vision import BIG_VISION
 from keras_vit_scale.weights.keras_hub import KERAS_HUB, open_preset
 from keras_vit_scale.weights.layout import Row
-from keras_vit_scale.weights.positions import resample_patches, resample_positions
 from keras_vit_scale.weights.refusals import refuse_unknown_parts
 from keras_vit_scale.weights.timm import TIMM
 from keras_vit_scale.weights.transformers import SIGLIP, VIT
@@ -34,7 +31,7 @@ PATCHES = "patch_embedding/kernel"
 class Checkpoint:
     """An open file of weights whose layout is known.
 
-    Nothing but headers is read before `arrays` is called.
+    Nothing but its headers is read; `reading.read_weights` reads the rest.
 
     Args:
         archive: The open file.
@@ -227,7 +224,7 @@ class Checkpoint:
             one = row.their_shape(shape[1:] if blocks else shape)
             if ours == POSITION:
                 one = row.their_shape((1, self._ours(POSITION, 3)[1], shape[2]))
-            names = self._block_names(row, shape[0]) if blocks else [row.theirs]
+            names = self.block_names(row, shape[0]) if blocks else [row.theirs]
             claimed.update(names)
             missing = [name for name in names if name not in self.names]
             if missing == names and row.optional:
@@ -248,84 +245,7 @@ class Checkpoint:
             return [f"{name} holds {info.dtype}, not floating-point numbers"]
         return []
 
-    def arrays(
-        self, architecture: Architecture, wanted: Mapping[str, tuple], grid, resample: str
-    ) -> dict[str, np.ndarray]:
-        """The weights by our names, in float32, stacked and resampled; a warning of any not finite.
-
-        Call it after `check` has found nothing.
-
-        Args:
-            architecture: What the file's model is.
-            wanted: Shapes by our names, the encoder's stacked.
-            grid: Rows and columns of patches of the positions wanted.
-            resample: How positions are resampled.
-
-        Raises:
-            WeightsError: If an array cannot be read.
-        """
-        # Arrays that are parts of one are read once: ours are grouped by theirs.
-        groups = defaultdict(list)
-        for ours in wanted:
-            row = self.layout.row(ours)
-            groups[row.theirs].append(row)
-        found, broken = {}, []
-        for rows in groups.values():
-            self._read_group(rows, wanted, found, broken)
-        if broken:
-            warnings.warn(
-                f"{self.archive.path} holds values that are not finite, in {', '.join(broken)}",
-                stacklevel=3,
-            )
-        if POSITION in found:
-            self._place(found, architecture.grid, grid, resample)
-        if PATCHES in found:
-            found[PATCHES] = resample_patches(found[PATCHES], wanted[PATCHES][0])
-        return found
-
-    def _read_group(self, rows, wanted, found, broken):
-        first = rows[0]
-        if not first.ours.startswith("encoder/"):
-            array = self._read(first.theirs, broken)
-            for row in rows:
-                shape = wanted[row.ours]
-                if row.ours == POSITION:
-                    shape = (1, array.size // shape[2], shape[2])
-                if row.ours == PATCHES:
-                    shape = row.form.ours(array.shape)
-                found[row.ours] = np.ascontiguousarray(row.form.read(row.piece(array), shape))
-            return
-        depth = wanted[first.ours][0]
-        names = self._block_names(first, depth)
-        if self.stacked:
-            found[first.ours] = self._read(names[0], broken)
-            return
-        stacks = [np.zeros(wanted[row.ours], "float32") for row in rows]
-        for i, name in enumerate(names):
-            if name in self.names:
-                array = self._read(name, broken)
-                for row, stack in zip(rows, stacks, strict=True):
-                    stack[i] = row.form.read(row.piece(array), stack.shape[1:])
-        found.update(zip((row.ours for row in rows), stacks, strict=True))
-
-    def _read(self, name, broken):
-        """One array in float32; its name joins `broken` if a value is not finite."""
-        array = self.archive.read(self.names[name]).astype("float32", copy=False)
-        if array.size and not (np.isfinite(array.max()) and np.isfinite(array.min())):
-            count = array.size - np.count_nonzero(np.isfinite(array))
-            broken.append(f"{self.names[name]} ({count} of {array.size})")
-        return array
-
-    @staticmethod
-    def _place(found, old, new, resample):
-        """Takes the position of a [class] token apart, adds it to the token, resamples the rest."""
-        positions = found[POSITION]
-        extra = positions.shape[1] - old[0] * old[1]
-        if extra and TOKEN in found and positions[:, 0].any():
-            found[TOKEN] = found[TOKEN] + positions[:, :1]
-        found[POSITION] = resample_positions(positions[:, extra:], old, new, resample)
-
-    def _block_names(self, row: Row, depth: int):
+    def block_names(self, row: Row, depth: int) -> list[str]:
         """Names of one weight in the file: one stacked, or one a block."""
         if self.stacked:
             return [row.theirs.replace("_{i}", "")]
@@ -336,7 +256,7 @@ class Checkpoint:
         row = self.layout.row(ours)
         if row is None:
             return None
-        return self._block_names(row, 1)[0] if ours.startswith("encoder/") else row.theirs
+        return self.block_names(row, 1)[0] if ours.startswith("encoder/") else row.theirs
 
     def _has(self, ours):
         return self._their(ours) in self.names

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: Rows and columns of the tiles in which matrices are transposed: 256 KiB of float32.
+TILE = 256
+
 
 class Form(NamedTuple):
     """How an array of ours lies in another project's file.
@@ -30,9 +33,23 @@ def linear(inputs: int) -> Form:
     return Form(
         shape=lambda s: (math.prod(s[inputs:]), math.prod(s[:inputs])),
         ours=lambda s: s[::-1],
-        read=lambda a, s: a.T.reshape(s),
-        write=lambda a: a.reshape(math.prod(a.shape[:inputs]), -1).T,
+        read=lambda a, s: transposed(a).reshape(s),
+        write=lambda a: transposed(a.reshape(math.prod(a.shape[:inputs]), -1)),
     )
+
+
+def transposed(matrix: np.ndarray) -> np.ndarray:
+    """The transposed matrix as an array of its own, copied in tiles that fit a processor's cache.
+
+    NumPy's own copy takes one row after the other, every number from another cache line: of a
+    matrix (3072, 768) about six times as long.
+    """
+    rows, columns = matrix.shape
+    copy = np.empty((columns, rows), matrix.dtype)
+    for i in range(0, rows, TILE):
+        for j in range(0, columns, TILE):
+            copy[j : j + TILE, i : i + TILE] = matrix[i : i + TILE, j : j + TILE].T
+    return copy
 
 
 #: As it is here.

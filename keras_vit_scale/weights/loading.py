@@ -13,6 +13,7 @@ from keras_vit_scale.models.vit import ViT
 from keras_vit_scale.weights.archive import WeightsError
 from keras_vit_scale.weights.checkpoint import PATCHES, check_options, open_checkpoint
 from keras_vit_scale.weights.positions import check_method
+from keras_vit_scale.weights.reading import read_weights
 from keras_vit_scale.weights.sources import locate
 
 #: How many problems an error lists; a file may have millions.
@@ -121,7 +122,7 @@ def from_pretrained(
         # Patches may be resampled: the kernel there has the size of the file's.
         there = shapes | {PATCHES: found.shapes()[PATCHES]}
         _refuse(checkpoint.check(found, there), found, None)
-        values = checkpoint.arrays(found, shapes, wanted.grid, resample)
+        values = read_weights(checkpoint, found, shapes, wanted.grid, resample)
     # Drawing values that are replaced at once takes longer than reading the file.
     with keras.StatelessScope(initialize_variables=False):
         model = ViT(
@@ -205,7 +206,7 @@ def load_weights_from(
         if found.config.heads != ours.config.heads:
             problems.append(f"its heads are {found.config.heads}, not {ours.config.heads}")
         _refuse(problems, found, wanted)
-        values = checkpoint.arrays(found, shapes, wanted.grid, resample)
+        values = read_weights(checkpoint, found, shapes, wanted.grid, resample)
     for option in ("gelu", "epsilon"):
         theirs, mine = getattr(found, option), getattr(ours, option)
         if theirs != mine:
