@@ -84,6 +84,8 @@ class Timm:
         model = self.timm.models.vision_transformer.VisionTransformer(
             s.image_size, s.patch_size, num_classes=s.classes, embed_dim=s.width, depth=s.depth,
             num_heads=s.heads, mlp_ratio=s.mlp_dim / s.width,
+            # In big_vision's files the [class] token has no position.
+            no_embed_class=True,
         )  # fmt: skip
         self.timm.models.load_checkpoint(model, s.path)
         return model.eval()
@@ -143,6 +145,7 @@ def measure(s):
         "weights": weights,
         "ready": ready - start,
         "first": first - ready,
+        "both": first - start,
         # Of the most that loading added, what the model itself does not account for.
         "beyond": (after["VmHWM"] - before["VmRSS"] - weights) / weights if before else None,
     }

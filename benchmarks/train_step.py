@@ -31,16 +31,11 @@ take `--dtype mixed_bfloat16`, a batch that fills it, and `--steps 30`.
 """
 
 import argparse
-import datetime
 import json
-import os
-import shlex
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 
 from contestants import CONTESTANTS
+from peers import add_options, call, check_options, median, ratio, report
 
 from keras_vit_scale.models import preset
 from keras_vit_scale.planning import forward_flops, recognised, training_flops
@@ -64,39 +59,19 @@ def parse(arguments=None):
     add("--backend", choices=sorted(PEERS), default="jax", help="of ours and of keras_hub")
     add("--peers", nargs="*", choices=sorted(set(CONTESTANTS) - {"ours"}),
         help="by default those that run on the backend's framework")  # fmt: skip
-    add("--python", nargs="+", type=assignment, default=[], metavar="PEER=PATH",
-        help="interpreters of the environments that have the peers")  # fmt: skip
     add("--batch", type=int, default=8, help="images a step")
-    add("--image-size", type=int, default=224, help="pixels")
     add("--dtype", choices=["float32", "mixed_bfloat16"], default="float32")
     add("--steps", type=int, default=3, help="steps of a window, between two waits for the device")
     add("--windows", type=int, default=3, help="windows timed in a process")
-    add("--rounds", type=int, default=3, help="processes of each contestant")
     add("--options", type=json.loads, default={}, metavar="JSON",
         help="further arguments of our ViT, such as '{\"unroll\": true}'")  # fmt: skip
     add("--matrix", type=int, default=2048, help="side of the matrices of the plain product")
-    add("--out", nargs="+", type=Path, default=[], metavar="FILE",
-        help="also write the table (.md) and every measurement (.json)")  # fmt: skip
+    add_options(parser)
     arguments = parser.parse_args(arguments)
-    for name in ("batch", "image_size", "steps", "windows", "rounds", "matrix"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be positive")
-    for path in arguments.out:
-        if path.suffix not in (".md", ".json"):
-            parser.error(f"--out takes files ending in .md or .json. Received: {path}")
+    check_options(parser, arguments, CONTESTANTS, ("batch", "steps", "windows", "matrix"))
     if arguments.peers is None:
         arguments.peers = PEERS[arguments.backend]
-    for name, _ in arguments.python:
-        if name not in CONTESTANTS:
-            parser.error(f"--python takes one of {sorted(CONTESTANTS)} = PATH. Received: {name}")
     return arguments
-
-
-def assignment(text):
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not PEER=PATH")
-    return name, value
 
 
 def measure(contestant, arguments):
@@ -109,23 +84,10 @@ def measure(contestant, arguments):
         "classes": CLASSES, "batch_size": arguments.batch, "dtype": arguments.dtype,
         "steps": arguments.steps, "windows": arguments.windows, "matrix": arguments.matrix,
     }  # fmt: skip
-    python = dict(arguments.python).get(contestant, sys.executable)
-    done = subprocess.run(
-        [python, Path(__file__).with_name("contestants.py"), json.dumps(settings)],
-        env={**os.environ, "KERAS_BACKEND": arguments.backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{contestant} failed with {python}:\n{done.stderr[-3000:]}")
-    result = json.loads(done.stdout.splitlines()[-1])
-    if "missing" in result:
-        packages = " ".join(shlex.quote(p) for p in CONTESTANTS[contestant].packages)
-        message = f"{contestant}: {result['missing']} in {python}; pip install {packages}"
-        if contestant == "ours":
-            raise SystemExit(message)
-        print(f"left out: {message}", flush=True)
-        return None
-    result["step"] = statistics.median(result["windows"])
+    packages = CONTESTANTS[contestant].packages
+    result = call("contestants.py", contestant, packages, settings, arguments)
+    if result is not None:
+        result["step"] = statistics.median(result["windows"])
     return result
 
 
@@ -150,31 +112,6 @@ def compete(arguments):
 
 def megabytes(count):
     return "-" if count is None else f"{count / 1e6:.0f} MB"
-
-
-def command(words, script="train_step.py"):
-    """The command line without the interpreters, whose paths are the machine's own."""
-    kept, skip = ["python", f"benchmarks/{script}"], False
-    for word in words:
-        if word.startswith("--"):
-            skip = word.partition("=")[0] == "--python"
-        if not skip:
-            kept.append(word)
-    return shlex.join(kept)
-
-
-def median(results, what):
-    values = [r[what] for r in results]
-    return None if None in values else statistics.median(values)
-
-
-def ratio(results, ours, what):
-    """Median and range of the ratios of the rounds, theirs over ours."""
-    pairs = [(r[what], o[what]) for r, o in zip(results, ours, strict=True)]
-    if any(None in pair for pair in pairs):
-        return "-"
-    ratios = [theirs / own for theirs, own in pairs]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def table(results, arguments):
@@ -222,23 +159,8 @@ def table(results, arguments):
 def main():
     arguments = parse()
     results = compete(arguments)
-    versions = {k: v for of_one in results.values() for k, v in of_one[0]["versions"].items()}
-    lines = [
-        f"{results['ours'][0]['device']}, {datetime.date.today()}; Python "
-        f"{sys.version.split()[0]}, {', '.join(f'{k} {v}' for k, v in sorted(versions.items()))}. "
-        f"Medians of {arguments.rounds} rounds; in brackets the range of the rounds.",
-        "",
-        f"    {command(sys.argv[1:])}",
-        "",
-        *table(results, arguments),
-    ]
-    print("\n" + "\n".join(lines))
-    for path in arguments.out:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".md":
-            path.write_text("\n".join(["# Training step", "", *lines, ""]), encoding="utf-8")
-        else:
-            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    measured = [r for of_one in results.values() for r in of_one]
+    report("Training step", table(results, arguments), results, measured, arguments)
 
 
 if __name__ == "__main__":

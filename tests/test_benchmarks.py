@@ -47,6 +47,7 @@ def scripts():
         "contestants.py",
         "devices.py",
         "loaders.py",
+        "peers.py",
     }
 
 

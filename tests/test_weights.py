@@ -189,6 +189,14 @@ def test_keras_hub_presets_are_read(tmp_path):
         np.testing.assert_allclose(as_numpy(w), as_numpy(v), atol=1e-6, err_msg=w.path)
 
 
+@pytest.mark.parametrize("task", ["[]", '{"config": 7}', "{", '{"config": {"pooling": "token"}'])
+def test_a_preset_of_keras_hub_with_a_broken_task_is_refused(tmp_path, task):
+    keras_hub_folder(tiny("token", gelu="exact", epsilon=1e-5), tmp_path / "preset")
+    (tmp_path / "preset" / "task.json").write_text(task)
+    with pytest.raises(WeightsError, match="task.json"):
+        from_pretrained(tmp_path / "preset")
+
+
 def test_a_token_and_its_position_are_summed(tmp_path):
     save_weights_as(tiny("token", gelu="exact"), tmp_path / "vit", "timm")
     arrays = load_file(tmp_path / "vit" / "model.safetensors")

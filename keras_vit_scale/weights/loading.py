@@ -254,6 +254,11 @@ def _assign(model, values):
 
 def _give(variable, value):
     """Makes an array a variable's value, or what it will be initialised with."""
+    if keras.backend.backend() == "torch":
+        # Keras would copy the array first, which takes as long as all the rest of loading.
+        import torch
+
+        value = torch.from_numpy(value)
     if variable._value is None:
         variable._initializer = lambda _, dtype: keras.ops.convert_to_tensor(value, dtype)
     else:
