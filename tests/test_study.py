@@ -61,6 +61,7 @@ def finished(tmp_path_factory):
     return folder / "out", done.stdout
 
 
+@pytest.mark.slow
 def test_every_piece_is_there(finished):
     out, printed = finished
     for name in ("study.yaml", "results.csv", "law.json", "frontier.png", "report.html"):
@@ -74,6 +75,7 @@ def test_every_piece_is_there(finished):
         assert heading in printed
 
 
+@pytest.mark.slow
 def test_results_are_rows_with_their_costs(finished):
     table = pd.read_csv(finished[0] / "results.csv")
     assert len(table) == 2 * 3 * 2
@@ -88,6 +90,7 @@ def test_results_are_rows_with_their_costs(finished):
     assert (flops == 3 * forward * 20 * 16).all()
 
 
+@pytest.mark.slow
 def test_saved_models_are_the_judged_ones(finished):
     out, _ = finished
     config = load_config(out / "study.yaml")
@@ -101,6 +104,7 @@ def test_saved_models_are_the_judged_ones(finished):
         assert 1 - r.accuracy == pytest.approx(saved["error"], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_no_trunk_saw_an_image_of_the_probe(finished):
     upstream, _, probes = open_data(load_config(finished[0] / "study.yaml"))
     probe = probes["held-out"]
@@ -123,6 +127,7 @@ def results_of(out):
     }
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_ends_the_same(finished, tmp_path):
     """SIGKILL after each kind of file first appears; the last run finishes."""
     (tmp_path / "study.yaml").write_text(STUDY)
@@ -145,6 +150,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(finished, tmp_path):
     assert results_of(out) == results_of(finished[0])
 
 
+@pytest.mark.slow
 def test_more_durations_run_only_what_is_missing(finished, tmp_path):
     import shutil
 
@@ -161,6 +167,7 @@ def test_more_durations_run_only_what_is_missing(finished, tmp_path):
     assert reports[-1].total_steps == reports[-1].done_steps == 5
 
 
+@pytest.mark.slow
 def test_another_study_in_the_folder_is_refused(finished):
     study = load_config(finished[0] / "study.yaml")
     other = dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, batch_size=8))
@@ -177,6 +184,7 @@ def test_too_few_examples_for_the_shots_stop_it_before_any_work(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_divergence_names_size_and_rate(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY.replace("peak: 0.01", "peak: 1.0e+30"))
     done = command("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out")
@@ -187,6 +195,7 @@ def test_divergence_names_size_and_rate(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["classes", "folder"])
+@pytest.mark.slow
 def test_probe_on_other_classes_and_other_data(kind, tmp_path):
     """Held-out classes; and another data set, a folder of image files."""
     study = yaml_study = STUDY.replace("[6, 10, 20]", "[6]").replace("[a, B]", "[a]")
@@ -290,6 +299,7 @@ def test_too_few_points_give_a_reason_instead_of_a_law():
     assert "Add sizes or durations" in "\n".join(advise(found))
 
 
+@pytest.mark.slow
 def test_report_escapes_what_it_shows_and_needs_no_network(finished, tmp_path):
     import shutil
 
@@ -385,6 +395,7 @@ def test_files_that_are_no_tables_are_refused(content, tmp_path):
         read_points(path)
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_with_130_and_says_what_to_do(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     out = tmp_path / "out"

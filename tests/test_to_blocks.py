@@ -70,6 +70,7 @@ def test_blocks_drop_as_the_stacked_ones(rng):
     assert np.abs(as_numpy(dropping(x, training=True)) - as_numpy(dropping(x))).max() > 0.1
 
 
+@pytest.mark.slow
 def test_int8_stays_close(images, rng):
     model = to_blocks(vit(rng))
     expected = as_numpy(model(images))

@@ -118,6 +118,7 @@ WRITTEN = {
 }
 
 
+@pytest.mark.slow
 def test_other_libraries_read_what_we_write(tmp_path, rng):
     python = (Path(FOLDER) / "python.txt").read_text()
     shape = ViTConfig(width=40, depth=3, mlp_dim=31, heads=5, patch_size=8)
