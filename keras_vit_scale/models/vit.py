@@ -1,5 +1,8 @@
 """The Vision Transformer as a functional Keras model, and a builder for each row of Table 2."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from keras_vit_scale.models.block import EPSILON, check_epsilon, is_half
@@ -26,7 +29,7 @@ def ViT(
     remat: str | None = "auto",
     frozen_blocks: int = 0,
     unroll: bool = False,
-    dtype=None,
+    dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """A Vision Transformer with random weights, as a plain functional Keras model.
@@ -149,8 +152,8 @@ def ViT(
     return keras.Model(images, x, name=name)
 
 
-def _builder(preset_name: str):
-    def build(num_classes: int | None = 1000, **kwargs) -> keras.Model:
+def _builder(preset_name: str) -> Callable[..., keras.Model]:
+    def build(num_classes: int | None = 1000, **kwargs: Any) -> keras.Model:
         return ViT(preset_name, num_classes, **kwargs)
 
     function_name = f"ViT_{preset_name.replace('/', '')}"

@@ -89,20 +89,21 @@ def fine_tune(
     def run(rate, held_out):
         return recipe.run(str(model), start, data, rate, held_out)
 
-    judged = recipe.rates if check or len(recipe.rates) > 1 else ()
+    rates = recipe.peak_rates()
+    judged = rates if check or len(rates) > 1 else ()
     candidates = {rate: (run(rate, True), out / "rates" / f"{rate:g}") for rate in judged}
     for config, folder in candidates.values():
         check_folder(config, folder)
     # Which rate it will have is not known yet.
-    check_folder(run(recipe.rates[0], False), out, free=(*FREE, "peak"))
-    classes = check_data(run(recipe.rates[0], True))
+    check_folder(run(rates[0], False), out, free=(*FREE, "peak"))
+    classes = check_data(run(rates[0], True))
     tested = None if test is None or check else open_test(test, classes)
 
     rows = []
     for rate, (config, folder) in candidates.items():
         rows.append(_judge(config, folder, _labelled(on_progress, f"rate {rate:g}")))
         write_text(out / "rates.csv", _table(rows))
-    rate = best_rate(rows) if rows else recipe.rates[0]
+    rate = best_rate(rows) if rows else rates[0]
     found = {"rates": rows, "rate": rate, "test": None}
     if check:
         config, folder = candidates[rate]

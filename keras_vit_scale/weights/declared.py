@@ -164,7 +164,7 @@ def _without_duplicates(pairs):
     return values
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     """A value as an error shows it: a stranger's may have megabytes."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:120]}…"

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -139,6 +139,17 @@ class Layout:
         """The row of one of our names, if the project knows it."""
         return next((row for row in self.rows if row.ours == ours), None)
 
+    def known(self, ours: str) -> Row:
+        """The row of one of our names that every project has.
+
+        Raises:
+            KeyError: If this one has not.
+        """
+        row = self.row(ours)
+        if row is None:
+            raise KeyError(ours)
+        return row
+
     def rename(self, name: str) -> str | None:
         """The table's name for one in a file; `None` if it belongs to something else."""
         if re.match(self.left_out, name):
@@ -147,9 +158,9 @@ class Layout:
             name = re.sub(pattern, replacement, name)
         return name
 
-    def recognises(self, names) -> bool:
+    def recognises(self, names: Iterable[str]) -> bool:
         """Whether a file with these names follows the layout."""
-        patches = self.row("patch_embedding/kernel").theirs
+        patches = self.known("patch_embedding/kernel").theirs
         return any(self.rename(name) == patches for name in names)
 
 
