@@ -28,11 +28,11 @@ class Group:
     """Verbs under a common word."""
 
     help: str
-    verbs: dict[str, Callable]
+    verbs: dict[str, Callable[..., None]]
 
 
 #: What the command can do, in the order that its help lists.
-VERBS: dict[str, Callable | Group] = {
+VERBS: dict[str, Callable[..., None] | Group] = {
     "models": models,
     "train": train,
     "finetune": finetune,
@@ -49,7 +49,9 @@ VERBS: dict[str, Callable | Group] = {
 }
 
 
-def parser(verbs: Mapping[str, Callable | Group], brief: bool = False) -> tyro.extras.SubcommandApp:
+def parser(
+    verbs: Mapping[str, Callable[..., None] | Group], brief: bool = False
+) -> tyro.extras.SubcommandApp:
     """The verbs for tyro; `brief` keeps of each one's help the first line.
 
     Parsing returns a verb with its arguments, not yet called.

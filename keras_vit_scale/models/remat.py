@@ -51,7 +51,7 @@ def check_remat(remat: str | None) -> None:
         )
 
 
-def rematerialised(f: Callable, remat: str | None, scanned: bool) -> Callable:
+def rematerialised(f: Callable[..., Any], remat: str | None, scanned: bool) -> Callable[..., Any]:
     """A function of tensors that keeps for its backward pass only what `remat` says.
 
     Args:

@@ -1,7 +1,6 @@
 """The Vision Transformer as a functional Keras model, and a builder for each row of Table 2."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 
@@ -152,7 +151,13 @@ def ViT(
     return keras.Model(images, x, name=name)
 
 
-def _builder(preset_name: str) -> Callable[..., keras.Model]:
+class Builder(Protocol):
+    """A function that builds one preset; its options are those of `ViT`."""
+
+    def __call__(self, num_classes: int | None = 1000, **kwargs: Any) -> keras.Model: ...
+
+
+def _builder(preset_name: str) -> Builder:
     def build(num_classes: int | None = 1000, **kwargs: Any) -> keras.Model:
         return ViT(preset_name, num_classes, **kwargs)
 

@@ -178,7 +178,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         }
 
 
-def without(sequence: Sequence, index: int) -> tuple:
+def without(sequence: Sequence[Any], index: int) -> tuple[Any, ...]:
     """A shape, or the axes of a layout, with one place dropped."""
     return (*sequence[:index], *sequence[index + 1 :])
 

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from keras_vit_scale.data import Source, open_source
 from keras_vit_scale.evaluation import load_classifier
@@ -38,7 +39,7 @@ def fine_tune(
     test: str | None = None,
     check: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Fine-tunes a model on labelled images in the folder `out`, from wherever that stands.
 
     If the recipe has several rates, a model is trained at each on all but the held-out
@@ -141,7 +142,7 @@ def open_test(name: str, classes: tuple[str, ...]) -> Source:
     return source
 
 
-def best_rate(rows: list[dict]) -> float:
+def best_rate(rows: list[dict[str, Any]]) -> float:
     """The rate of the highest accuracy, among equals of the lowest loss.
 
     Raises:

@@ -55,7 +55,7 @@ class RunDivergedError(RunError):
 
 def train(
     config: TrainConfig, out: str | Path, on_progress: Callable[[Progress], None] | None = None
-) -> dict:
+) -> dict[str, Any]:
     """Trains a model in the folder `out`, from wherever the folder's run stands.
 
     Everything that can be checked is checked before the first step and before anything

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.fine_tune import FineTune
@@ -85,7 +86,7 @@ def fine_tune_tasks(
     *,
     check: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Fine-tunes a model on each task, in a folder of its name within `out`.
 
     Finished tasks are not done again. `tasks.csv` in `out` has a row for each that is.
@@ -144,7 +145,7 @@ def fine_tune_tasks(
     return rows
 
 
-def summary(rows: list[dict]) -> dict[str, float]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Mean accuracy of each group, in the order of its first task, and of "all" tasks.
 
     The mean of all is over tasks and not over groups, as in VTAB's own score.

@@ -15,7 +15,7 @@ from keras_vit_scale.models.pooling import POOLINGS
 from keras_vit_scale.weights.archive import Archive, WeightsError, open_archive
 from keras_vit_scale.weights.big_vision import BIG_VISION
 from keras_vit_scale.weights.keras_hub import KERAS_HUB, Preset, open_preset
-from keras_vit_scale.weights.layout import Row
+from keras_vit_scale.weights.layout import Row, Shape
 from keras_vit_scale.weights.refusals import refuse_unknown_parts
 from keras_vit_scale.weights.timm import TIMM
 from keras_vit_scale.weights.transformers import SIGLIP, VIT
@@ -204,7 +204,7 @@ class Checkpoint:
             f"Received: {tokens} positions"
         )
 
-    def check(self, architecture: Architecture, wanted: Mapping[str, tuple]) -> list[str]:
+    def check(self, architecture: Architecture, wanted: Mapping[str, Shape]) -> list[str]:
         """Everything that keeps the file from filling weights of our names and shapes.
 
         Args:

@@ -4,12 +4,14 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 #: Rows and columns of the tiles in which matrices are transposed: 256 KiB of float32.
 TILE = 256
+
+Shape: TypeAlias = tuple[int, ...]
 
 
 class Form(NamedTuple):
@@ -22,9 +24,9 @@ class Form(NamedTuple):
         write: The array there, from ours.
     """
 
-    shape: Callable[[tuple], tuple]
-    ours: Callable[[tuple], tuple]
-    read: Callable[[np.ndarray, tuple], np.ndarray]
+    shape: Callable[[Shape], Shape]
+    ours: Callable[[Shape], Shape]
+    read: Callable[[np.ndarray, Shape], np.ndarray]
     write: Callable[[np.ndarray], np.ndarray]
 
 
@@ -91,7 +93,7 @@ class Row(NamedTuple):
     parts: int = 1
     optional: bool = False
 
-    def their_shape(self, shape: tuple) -> tuple:
+    def their_shape(self, shape: Shape) -> Shape:
         """The shape of the array there of which this is a part, of one block."""
         first, *rest = self.form.shape(shape)
         return (first * self.parts, *rest)
@@ -128,7 +130,7 @@ class Layout:
     rows: tuple[Row, ...]
     gelu: str
     epsilon: float
-    settings: Callable[[Mapping], dict] = field(default=lambda config: {})
+    settings: Callable[[Mapping[str, Any]], dict[str, Any]] = field(default=lambda config: {})
     renames: tuple[tuple[str, str], ...] = ()
     left_out: str = r"(?!)"
     fixed_positions: bool = False

@@ -8,14 +8,14 @@ import numpy as np
 
 from keras_vit_scale.models.architecture import Architecture
 from keras_vit_scale.weights.checkpoint import PATCHES, POSITION, TOKEN, Checkpoint
-from keras_vit_scale.weights.layout import Row
+from keras_vit_scale.weights.layout import Row, Shape
 from keras_vit_scale.weights.positions import resample_patches, resample_positions
 
 
 def read_weights(
     checkpoint: Checkpoint,
     architecture: Architecture,
-    wanted: Mapping[str, tuple],
+    wanted: Mapping[str, Shape],
     grid: tuple[int, int],
     resample: str,
 ) -> dict[str, np.ndarray]:

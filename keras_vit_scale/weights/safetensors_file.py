@@ -60,7 +60,7 @@ class SafetensorsFile:
         self.file.close()
 
 
-def read_header(file: BinaryIO) -> tuple[dict, int]:
+def read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and where the bytes begin."""
     file.seek(0)
     prefix = file.read(8)

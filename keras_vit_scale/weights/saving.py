@@ -108,7 +108,7 @@ def _array(weight):
     return np.asarray(keras.ops.convert_to_numpy(weight), dtype="float32")
 
 
-def _refuse(found: Architecture, project: str, **possible: Sequence) -> None:
+def _refuse(found: Architecture, project: str, **possible: Sequence[object]) -> None:
     """Refuses a model that the other project cannot build."""
     for option, values in possible.items():
         value = getattr(found, option)

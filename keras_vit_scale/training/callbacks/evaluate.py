@@ -128,7 +128,11 @@ class FewShotEvery(StepCallback):
     """
 
     def __init__(
-        self, probe: Callable[[keras.Model], Iterable], every: int, *, prefix: str = "fewshot_"
+        self,
+        probe: Callable[[keras.Model], Iterable[Any]],
+        every: int,
+        *,
+        prefix: str = "fewshot_",
     ):
         super().__init__(every, at_end=True)
         self.probe, self.prefix = probe, prefix
