@@ -8,6 +8,7 @@ What Keras must know to load a saved model is imported at once; `data`, `evaluat
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from keras_vit_scale.models import (
     SIZES,
@@ -30,6 +31,13 @@ from keras_vit_scale.models import (
 from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum, head_and_body
 from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt
 from keras_vit_scale.training import SigmoidCrossEntropy
+
+if TYPE_CHECKING:
+    from keras_vit_scale import data, evaluation, planning, runs, scaling, weights
+    from keras_vit_scale.evaluation import FewShot, load_classifier
+    from keras_vit_scale.runs import FineTune
+    from keras_vit_scale.training import Cooldown
+    from keras_vit_scale.weights import from_pretrained, load_weights_from, save_weights_as
 
 __version__ = "0.1.0"
 

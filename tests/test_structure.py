@@ -12,7 +12,7 @@ PACKAGE = Path(keras_vit_scale.__file__).parent
 # Each may import those after it.
 ORDER = [
     "cli", "scaling", "runs", "evaluation", "training", "planning", "optimizers", "schedules",
-    "data", "weights", "models",
+    "data", "weights", "models", "types",
 ]  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))

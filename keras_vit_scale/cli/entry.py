@@ -6,7 +6,7 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tyro
@@ -28,11 +28,11 @@ class Group:
     """Verbs under a common word."""
 
     help: str
-    verbs: dict[str, Callable]
+    verbs: dict[str, Callable[..., None]]
 
 
 #: What the command can do, in the order that its help lists.
-VERBS = {
+VERBS: dict[str, Callable[..., None] | Group] = {
     "models": models,
     "train": train,
     "finetune": finetune,
@@ -49,7 +49,9 @@ VERBS = {
 }
 
 
-def parser(verbs: dict[str, Callable | Group], brief: bool = False) -> tyro.extras.SubcommandApp:
+def parser(
+    verbs: Mapping[str, Callable[..., None] | Group], brief: bool = False
+) -> tyro.extras.SubcommandApp:
     """The verbs for tyro; `brief` keeps of each one's help the first line.
 
     Parsing returns a verb with its arguments, not yet called.
@@ -59,7 +61,7 @@ def parser(verbs: dict[str, Callable | Group], brief: bool = False) -> tyro.extr
         if isinstance(verb, Group):
             app.command(parser(verb.verbs), name=name, help=verb.help)
         else:
-            summary = verb.__doc__.partition("\n")[0] if brief else None
+            summary = (verb.__doc__ or "").partition("\n")[0] if brief else None
             app.command(_parsed(verb), name=name, help=summary)
     return app
 

@@ -185,6 +185,6 @@ def fewshot(
     for title in ("shots", "mean", "least", "most"):
         table.add_column(title, justify="right")
     for row in rows:
-        accuracies = (f"{row[name]:.4f}" for name in ("mean", "least", "most"))
-        table.add_row(str(row["shots"]), *accuracies)
+        shown = (f"{row[name]:.4f}" for name in ("mean", "least", "most"))
+        table.add_row(str(row["shots"]), *shown)
     Console().print(table)

@@ -2,11 +2,15 @@
 
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_vit_scale.data import Source
+
+if TYPE_CHECKING:
+    from keras_vit_scale.training.progress import Progress as TrainingProgress
 
 PROGRAM = "keras-vit-scale"
 
@@ -26,12 +30,12 @@ class StepBar:
         self.doing = None
         self.interrupted = False
 
-    def _interrupt(self, *_) -> None:
+    def _interrupt(self, *_: object) -> None:
         self.interrupted = True
         signal.signal(signal.SIGINT, self.earlier_handler)
         print(f"{PROGRAM}: stopping after this step", file=sys.stderr)
 
-    def update(self, progress) -> None:
+    def update(self, progress: "TrainingProgress") -> None:
         if self.interrupted:
             raise KeyboardInterrupt("what was finished is kept, the same command goes on")
         if self.console.is_terminal:

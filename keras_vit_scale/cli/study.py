@@ -3,13 +3,16 @@
 import dataclasses
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
 from keras_vit_scale.cli.progress import StepBar
+
+if TYPE_CHECKING:
+    from keras_vit_scale.scaling.findings import Findings
 
 #: Options that replace a value of the study's file only where they are given.
 _CONFIGS = arg(help_behavior_hint="(default: CONFIG's)")
@@ -133,7 +136,7 @@ def _report(out: Path, json: bool) -> None:
     )
 
 
-def _show(findings, console: Console) -> None:
+def _show(findings: "Findings", console: Console) -> None:
     """Prints a table of errors, what was found, and what to try next."""
     from keras_vit_scale.scaling.findings import advise, describe
 

@@ -1,8 +1,9 @@
 """`predict` and `embed`: what a model makes of images."""
 
 import json as json_module
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from rich.console import Console
@@ -48,7 +49,7 @@ def predict(
     with ImageBar("predict") as bar:
         bar.begin(len(source))
         probabilities = classifier.predict(bar.watch(source), batch_size)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for file, chances in zip(files, probabilities, strict=True):
         likeliest = np.argsort(-chances, kind="stable")[:top]
         classes = [
@@ -123,7 +124,7 @@ def embed(
     print(f"Written: {out}, {count:,} images of {width:,} features")
 
 
-def check_output(out: Path):
+def check_output(out: Path) -> Callable[[Path, dict[str, np.ndarray]], None]:
     """The function that writes features to such a file, before they are computed.
 
     Raises:

@@ -67,12 +67,16 @@ def rand_augment(images: np.ndarray, operations: int, magnitude: float, seed: in
         return _numpy(images)
 
 
-def mixup(images, labels, alpha: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def mixup(
+    images: np.ndarray, labels: np.ndarray, alpha: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Each image and label mixed with another's by a weight from Beta(alpha, alpha)."""
     return _mix(keras.layers.MixUp(alpha, dtype="float32"), images, labels, seed)
 
 
-def cutmix(images, labels, alpha: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def cutmix(
+    images: np.ndarray, labels: np.ndarray, alpha: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Each image with a box of another's, of the share 1 - w with w from Beta(alpha, alpha).
 
     Labels go by the area of the box, whose edges fall between pixels.

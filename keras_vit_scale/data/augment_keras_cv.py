@@ -21,13 +21,17 @@ def rand_augment(images: np.ndarray, operations: int, magnitude: float, seed: in
         return _numpy(layer(tf.constant(images)))
 
 
-def mixup(images, labels, alpha: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def mixup(
+    images: np.ndarray, labels: np.ndarray, alpha: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Each image and label mixed with another's by a weight from Beta(alpha, alpha)."""
     with _seeded(seed) as (layers, tf):
         return _mix(layers.MixUp(alpha, seed=seed), images, labels, tf)
 
 
-def cutmix(images, labels, alpha: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def cutmix(
+    images: np.ndarray, labels: np.ndarray, alpha: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Each image with a box of another's, the label by the box's share of the area."""
     with _seeded(seed) as (layers, tf):
         return _mix(layers.CutMix(alpha, seed=seed), images, labels, tf)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from keras_vit_scale.data.decode import read_image
 from keras_vit_scale.data.sources import check_labels
 
@@ -43,8 +45,8 @@ class ImageFolder:
             labels += [label] * len(files)
         self.labels, self.class_names = check_labels(labels, names, len(self.files))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return read_image(self.files[index]), int(self.labels[index])

@@ -67,7 +67,7 @@ def train_batches(
     if augmentation is not None:
         classes = len(source.class_names)
         # Before the slice, so that a batch's draws belong to its step.
-        batches = batches.random_map(lambda batch, rng: augmentation(*batch, classes, rng))
+        batches = batches.random_map(lambda b, rng: augmentation(b[0], b[1], classes, rng))
     return _threaded(batches[start:stop])
 
 

@@ -47,7 +47,14 @@ def central_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return image[top : top + size[0], left : left + size[1]]
 
 
-def inception_box(height, width, rng, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3), attempts=100):
+def inception_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    area: tuple[float, float] = (0.05, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    attempts: int = 100,
+) -> tuple[int, int, int, int]:
     """Top, left, height and width of a random part of an image.
 
     It has 5 to 100 % of the area and an aspect between 3:4 and 4:3. Both are drawn until
@@ -63,21 +70,24 @@ def inception_box(height, width, rng, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3), a
     return 0, 0, height, width
 
 
-def inception_crop(image: np.ndarray, size: tuple[int, int], rng) -> np.ndarray:
+def inception_crop(
+    image: np.ndarray, size: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
     """The part of an image that `inception_box` draws, squashed to `size`.
 
     It is cut out first: resizing a box of the whole would blend in what lies around it.
     """
-    top, left, height, width = inception_box(*image.shape[:2], rng)
+    height, width = image.shape[:2]
+    top, left, height, width = inception_box(height, width, rng)
     return resize(image[top : top + height, left : left + width], size)
 
 
-def random_flip(image: np.ndarray, rng) -> np.ndarray:
+def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The image or its mirror, with equal chance."""
     return image[:, ::-1] if rng.random() < 0.5 else image
 
 
-def random_shift(image: np.ndarray, pixels: int, rng) -> np.ndarray:
+def random_shift(image: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:
     """The image moved by up to `pixels` each way, its edge filled with zeros."""
     height, width, channels = image.shape
     padded = np.zeros((height + 2 * pixels, width + 2 * pixels, channels), image.dtype)
@@ -168,11 +178,11 @@ class EvalTransform:
         size = image_shape(self.image_size)
         if self.resize == "none":
             return resize(image, size)
-        larger = tuple(round(side * self.margin) for side in size)
+        height, width = (round(side * self.margin) for side in size)
         if self.resize == "short":
-            image = resize_short(image, max(larger))
+            image = resize_short(image, max(height, width))
         else:
-            image = resize(image, larger)
+            image = resize(image, (height, width))
         return central_crop(image, size)
 
 

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Source(Protocol):
     """Anything with a length, items (image, label), all labels, and names of the classes."""
 
-    labels: np.ndarray
-    class_names: tuple[str, ...]
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
 
     def __len__(self) -> int: ...
 
@@ -42,7 +46,9 @@ class ArraySource:
     (3, (8, 8, 1), ('0', '1'))
     """
 
-    def __init__(self, images, labels, class_names: Sequence[str] | None = None):
+    def __init__(
+        self, images: ArrayLike, labels: ArrayLike, class_names: Sequence[str] | None = None
+    ):
         images = np.asarray(images)
         if images.ndim == 3:
             images = images[..., None]
@@ -50,10 +56,10 @@ class ArraySource:
         self.images = images
         self.labels, self.class_names = check_labels(labels, class_names, len(images))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self.images[index], int(self.labels[index])
 
 
@@ -78,7 +84,7 @@ class Subset:
     array([0, 0])
     """
 
-    def __init__(self, source: Source, indices, classes: Sequence[int] | None = None):
+    def __init__(self, source: Source, indices: ArrayLike, classes: Sequence[int] | None = None):
         self.source = source
         self.indices = np.asarray(indices, dtype=np.int64)
         labels, names = source.labels[self.indices], source.class_names
@@ -90,13 +96,13 @@ class Subset:
                     f"Received: classes={list(classes)}, labels {sorted(set(labels.tolist()))}"
                 )
             labels = np.array([kept[label] for label in labels.tolist()], dtype=np.int64)
-            names = [names[c] for c in classes]
+            names = tuple(names[c] for c in classes)
         self.labels, self.class_names = check_labels(labels, names, len(self.indices))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         image, _ = self.source[int(self.indices[index])]
         return image, int(self.labels[index])
 
@@ -139,7 +145,9 @@ def check_images(images: np.ndarray) -> None:
     )
 
 
-def check_labels(labels, class_names, count) -> tuple[np.ndarray, tuple[str, ...]]:
+def check_labels(
+    labels: ArrayLike, class_names: Sequence[str] | None, count: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as int64 and the names of their classes, after checking both.
 
     Raises:

@@ -48,10 +48,10 @@ class TFDSSource:
                 f"{name!r}"
             ) from error
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._examples)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         example = self._examples[int(index)]
         return np.asarray(example[self._image]), int(example[self._label])
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.data import read_image
 from keras_vit_scale.evaluation.classifier import Classifier, ImageList
@@ -54,13 +55,13 @@ class AcceptedImages(ImageList):
                 f"Received: {len(accepted)} lists for {len(files)} images"
             )
         kept = [i for i, labels in enumerate(accepted) if labels]
-        super().__init__([files[i] for i in kept])
-        self.files = self.items
+        self.files = [Path(files[i]) for i in kept]
+        super().__init__(self.files)
         self.accepted = tuple(accepted[i] for i in kept)
         self.left_out = len(files) - len(kept)
         self.border = border
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         image = read_image(self.files[index])
         height, width = (side - self.border for side in image.shape[:2])
         if min(height, width) <= self.border:
@@ -71,7 +72,7 @@ class AcceptedImages(ImageList):
         return image[self.border : height, self.border : width], 0
 
 
-def accepted_accuracy(logits, accepted: Sequence[Iterable[int]], k: int = 1) -> float:
+def accepted_accuracy(logits: ArrayLike, accepted: Sequence[Iterable[int]], k: int = 1) -> float:
     """The share of images one of whose `k` likeliest labels is accepted.
 
     Of equal logits the first comes first. Images without an accepted label count
@@ -156,7 +157,7 @@ def evaluate_accepted(
     }
 
 
-def _label_sets(accepted) -> list[frozenset[int]]:
+def _label_sets(accepted: Sequence[Iterable[int]]) -> list[frozenset[int]]:
     sets = []
     for i, labels in enumerate(accepted):
         values = None if isinstance(labels, str | dict) else _listed(labels)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -145,7 +146,7 @@ def _read_settings(path):
     return settings
 
 
-def _transform(values) -> EvalTransform:
+def _transform(values: Any) -> EvalTransform:
     names = {field.name for field in fields(EvalTransform)}
     if not isinstance(values, dict) or set(values) != names:
         raise ValueError(f"`transform` must hold {sorted(names)}. Received: {values!r}")

@@ -128,7 +128,7 @@ class Classifier:
 class ImageList:
     """Files and images of any sizes as a source of RGB images, all of one unnamed class."""
 
-    class_names = ("",)
+    class_names: tuple[str, ...] = ("",)
 
     def __init__(self, items: Sequence[str | Path | np.ndarray]):
         self.items = [item if isinstance(item, np.ndarray) else Path(item) for item in items]
@@ -141,10 +141,10 @@ class ImageList:
                 raise ValueError(f"An image file must exist. Received: {str(item)!r}")
         self.labels = np.zeros(len(self.items), np.int64)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         item = self.items[index]
         image = item if isinstance(item, np.ndarray) else read_image(item)
         return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image, 0

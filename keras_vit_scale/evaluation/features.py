@@ -8,7 +8,7 @@ import numpy as np
 from keras_vit_scale.data import EvalTransform, Source, eval_batches
 
 # Kept as long as the model is, since a new one would be compiled anew at each evaluation.
-_REPRESENTATIONS = weakref.WeakKeyDictionary()
+_REPRESENTATIONS: weakref.WeakKeyDictionary[keras.Model, keras.Model] = weakref.WeakKeyDictionary()
 
 
 def representation(model: keras.Model) -> keras.Model:

@@ -42,7 +42,7 @@ def real(folder: str | Path, labels: str | Path, classes: int = CLASSES) -> Acce
                 f"Each entry of {str(labels)!r} must be a list of labels in [0, {classes}). "
                 f"Received: {entry!r} for image {number}"
             )
-    files = {}
+    files: dict[int, Path] = {}
     for path in sorted(_existing(folder).rglob("*")):
         match = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.JPEG", path.name, re.IGNORECASE)
         if match is None:
@@ -143,7 +143,7 @@ def objectnet_indices(mappings: str | Path, classes: int = CLASSES) -> dict[str,
         for line, name in enumerate(names)
         if line in index_of_line and times[name.strip()] == 1
     }
-    indices = {folder: [] for folder in label_of_folder}
+    indices: dict[str, list[int]] = {folder: [] for folder in label_of_folder}
     folder_of_label = {label: folder for folder, label in label_of_folder.items()}
     if len(folder_of_label) != len(label_of_folder):
         raise ValueError("'folder_to_objectnet_label.json' must not name a class twice.")

@@ -1,5 +1,7 @@
 """Quantisation and LoRA need layers that hold one weight each; the stacked ones refuse them."""
 
+from typing import Any, NoReturn
+
 
 class WithoutAdapters:
     """For layers whose weights Keras can neither quantise nor adapt by LoRA: both raise.
@@ -7,15 +9,17 @@ class WithoutAdapters:
     Keras would otherwise quantise the rest of a model and say so in a warning.
     """
 
-    def quantize(self, mode=None, type_check=True, config=None):
+    name: str
+
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> NoReturn:
         """Raises an error that says what can be quantised."""
         raise ValueError(self._refusal("quantised"))
 
-    def enable_lora(self, *args, **kwargs):
+    def enable_lora(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises an error that says what can be adapted."""
         raise ValueError(self._refusal("adapted by LoRA"))
 
-    def _refusal(self, verb):
+    def _refusal(self, verb: str) -> str:
         return (
             f"The weights of {type(self).__name__} {self.name!r} cannot be {verb}. Make a model of "
             "ordinary layers first: `model = to_blocks(model)`. To leave this layer as it is, "

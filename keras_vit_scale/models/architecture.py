@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import keras
+
 from keras_vit_scale.models.block import block_weights
 from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.embedding import PatchEmbedding
@@ -96,7 +98,7 @@ def usual_heads(width: int, mlp_dim: int) -> int | None:
     )
 
 
-def architecture(model) -> Architecture:
+def architecture(model: keras.Model) -> Architecture:
     """What a model that `ViT` built is.
 
     Raises:
@@ -139,7 +141,7 @@ def architecture(model) -> Architecture:
     )
 
 
-def weights_of(model) -> dict:
+def weights_of(model: keras.Model) -> dict[str, keras.Variable]:
     """A model's variables by layer and name, but those of the encoder, which stacks its own."""
     return {
         f"{layer.name}/{weight.name}": weight

@@ -3,7 +3,7 @@
 Letters in shapes: B images, N tokens, D width, M MLP width, K heads, F features of a head.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import initializers, ops
@@ -133,7 +133,7 @@ def mlp(x, w, *, gelu="tanh", drop=keep_all):
     return ops.matmul(y, w["mlp_out_kernel"]) + w["mlp_out_bias"]
 
 
-def check_epsilon(epsilon: float):
+def check_epsilon(epsilon: float) -> None:
     """Refuses an epsilon that is no positive number, or so large that it is a mistake.
 
     Raises:
@@ -143,12 +143,12 @@ def check_epsilon(epsilon: float):
         raise ValueError(f"`epsilon` must be a number in (0, 1). Received: epsilon={epsilon!r}")
 
 
-def is_half(dtype) -> bool:
+def is_half(dtype: Any) -> bool:
     """Whether a dtype has 16 bits or fewer, too few to take statistics in."""
     return keras.backend.standardize_dtype(dtype) in ("float16", "bfloat16")
 
 
-def check_gelu(gelu: str):
+def check_gelu(gelu: str) -> None:
     """Refuses a form of GELU that there is not.
 
     Raises:

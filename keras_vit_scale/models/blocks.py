@@ -1,17 +1,29 @@
 """Blocks and attention pooling of ordinary Keras layers, which can be quantised and adapted."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_vit_scale.models.block import EPSILON, check_epsilon, check_gelu
 from keras_vit_scale.models.config import check_heads, check_positive_integers
 from keras_vit_scale.models.dropping import check_rates, draw_scales
+from keras_vit_scale.types import Tensor
 
 
 class AttentionAndMLP(keras.layers.Layer):
     """What a block and attention pooling share: attention, a norm and two dense layers."""
 
-    def __init__(self, heads, mlp_dim, *, gelu="tanh", epsilon=EPSILON, **kwargs):
+    def __init__(
+        self,
+        heads: int,
+        mlp_dim: int,
+        *,
+        gelu: str = "tanh",
+        epsilon: float = EPSILON,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         check_positive_integers(heads=heads, mlp_dim=mlp_dim)
         check_gelu(gelu)
@@ -34,7 +46,7 @@ class AttentionAndMLP(keras.layers.Layer):
         self.mlp_in.build((None, None, width))
         self.mlp_out.build((None, None, self.mlp_dim))
 
-    def add_norm(self, name, width):
+    def add_norm(self, name: str, width: int) -> keras.layers.LayerNormalization:
         """A LayerNorm, in float32 whatever the policy, as those of the stacked layers are."""
         norm = keras.layers.LayerNormalization(
             epsilon=self.epsilon,
@@ -45,16 +57,16 @@ class AttentionAndMLP(keras.layers.Layer):
         return norm
 
     @property
-    def is_mixed(self):
+    def is_mixed(self) -> bool:
         """Whether the policy computes with fewer bits than it stores."""
         return self.compute_dtype != self.variable_dtype
 
-    def mlp(self, x, drop=lambda y: y):
+    def mlp(self, x: Tensor, drop: Callable[[Tensor], Tensor] = lambda y: y) -> Tensor:
         """The norm and the two dense layers, with a GELU between them."""
         y = self.mlp_in(ops.cast(self.mlp_norm(x), x.dtype))
         return self.mlp_out(drop(ops.gelu(y, approximate=self.gelu == "tanh")))
 
-    def weights_by_name(self):
+    def weights_by_name(self) -> dict[str, keras.Variable]:
         """Its weights by the names that the stacked layers have; LoRA is merged into kernels."""
         attention = self.attention
         dense = {
@@ -121,7 +133,15 @@ class Block(AttentionAndMLP):
     >>> block.mlp_in.enable_lora(rank=3)
     """
 
-    def __init__(self, heads, mlp_dim, *, dropout=0.0, stochastic_depth=0.0, **kwargs):
+    def __init__(
+        self,
+        heads: int,
+        mlp_dim: int,
+        *,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(heads, mlp_dim, **kwargs)
         check_rates(dropout=dropout, stochastic_depth=stochastic_depth)
         self.dropout = dropout
@@ -148,7 +168,7 @@ class Block(AttentionAndMLP):
         x = x + branch(self.attention(y, y), 0)
         return x + branch(self.mlp(x, self.drop), 1)
 
-    def weights_by_name(self):
+    def weights_by_name(self) -> dict[str, keras.Variable]:
         return super().weights_by_name() | _norm_weights(self.attention_norm)
 
     def get_config(self):
@@ -182,7 +202,7 @@ class BlockPooling(AttentionAndMLP):
         y = self.attention(ops.cast(probe, tokens.dtype), tokens)
         return (y + self.mlp(y))[:, 0]
 
-    def weights_by_name(self):
+    def weights_by_name(self) -> dict[str, keras.Variable]:
         return super().weights_by_name() | {"probe": self.probe}
 
     def compute_output_shape(self, input_shape):

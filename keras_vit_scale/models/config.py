@@ -1,6 +1,7 @@
 """The shape of a Vision Transformer: five numbers."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ViTConfig:
         return self.width // self.heads
 
 
-def check_positive_integers(**values):
+def check_positive_integers(**values: Any) -> None:
     """Refuses arguments, given by name, that are not positive integers.
 
     Raises:
@@ -55,7 +56,7 @@ def check_positive_integers(**values):
             raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
 
 
-def check_heads(heads: int, width: int):
+def check_heads(heads: int, width: int) -> None:
     """Refuses a number of heads that does not divide the width.
 
     Raises:
@@ -65,7 +66,7 @@ def check_heads(heads: int, width: int):
         raise ValueError(f"`heads` must divide the width. Received: heads={heads}, width={width}")
 
 
-def image_shape(image_size) -> tuple[int, int]:
+def image_shape(image_size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels, from a side or a `(height, width)` pair.
 
     Raises:

@@ -7,9 +7,10 @@ from keras_vit_scale.models.blocks import Block, BlockPooling
 from keras_vit_scale.models.dropping import linear_rates
 from keras_vit_scale.models.encoder import Encoder
 from keras_vit_scale.models.pooling import AttentionPooling
+from keras_vit_scale.types import Tensor
 
 
-def to_blocks(model):
+def to_blocks(model: keras.Model) -> keras.Model:
     """The same model with ordinary Keras layers for its stacked blocks and its MAP.
 
     In place of the layer `encoder` it has `block_0`, `block_1`, ...: layers `Block`
@@ -82,7 +83,7 @@ def to_blocks(model):
                 _assign(new.weights_by_name(), old.head)
             else:
                 new.set_weights(old.get_weights())
-    stacks = {}
+    stacks: dict[str, Tensor] = {}
     encoder.save_own_variables(stacks)
     for i, block in enumerate(blocks):
         _assign(block.weights_by_name(), {name: stack[i] for name, stack in stacks.items()})
@@ -90,7 +91,9 @@ def to_blocks(model):
     return converted
 
 
-def from_blocks(model, *, remat="auto", unroll=False):
+def from_blocks(
+    model: keras.Model, *, remat: str | None = "auto", unroll: bool = False
+) -> keras.Model:
     """The stacked model of which `to_blocks` gave `model`, with its present weights.
 
     LoRA is merged into the kernels that it adapts. The first blocks that are not

@@ -1,5 +1,8 @@
 """From pixels to tokens: patches, positions and the optional [class] token."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -38,7 +41,7 @@ class PatchEmbedding(keras.layers.Layer):
     True
     """
 
-    def __init__(self, width, patch_size, **kwargs):
+    def __init__(self, width: int, patch_size: int, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive_integers(width=width, patch_size=patch_size)
         self.width = width
@@ -70,7 +73,7 @@ class PatchEmbedding(keras.layers.Layer):
         return {**super().get_config(), "width": self.width, "patch_size": self.patch_size}
 
 
-def grid(input_shape, patch_size) -> tuple[int, int]:
+def grid(input_shape: Sequence[int | None], patch_size: int) -> tuple[int, int]:
     """Rows and columns of patches in images of shape (B, H, W, channels)."""
     _, height, width, _ = input_shape
     if height is None or width is None or height % patch_size or width % patch_size:

@@ -1,6 +1,7 @@
 """The stack of blocks, each weight held once with depth as its first axis."""
 
 import contextlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,6 +25,7 @@ from keras_vit_scale.models.dropping import (
     linear_rates,
 )
 from keras_vit_scale.models.remat import check_remat, rematerialised
+from keras_vit_scale.types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -91,18 +93,18 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
 
     def __init__(
         self,
-        depth,
-        heads,
-        mlp_dim,
+        depth: int,
+        heads: int,
+        mlp_dim: int,
         *,
-        gelu="tanh",
-        epsilon=EPSILON,
-        dropout=0.0,
-        stochastic_depth=0.0,
-        remat="auto",
-        frozen_blocks=0,
-        unroll=False,
-        **kwargs,
+        gelu: str = "tanh",
+        epsilon: float = EPSILON,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        remat: str | None = "auto",
+        frozen_blocks: int = 0,
+        unroll: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         check_positive_integers(depth=depth, heads=heads, mlp_dim=mlp_dim)
@@ -160,7 +162,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
                 x, _ = ops.scan(lambda x, each: (self._block(x, *each), None), x, (w, drawn))
         return x
 
-    def block_list(self):
+    def block_list(self) -> list[dict[str, Tensor]]:
         """The weights of each block, first to last, as mappings of name to tensor."""
         # Slicing a stack block by block makes, on torch, a gradient of the whole stack each time:
         # unstack it once.
@@ -172,7 +174,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
             ]
         return weights
 
-    def freeze(self, frozen_blocks):
+    def freeze(self, frozen_blocks: int) -> None:
         """Freezes the first `frozen_blocks` blocks and thaws the others; 0 thaws all.
 
         Call it before `compile`, or compile again after it: an optimizer built

@@ -2,13 +2,15 @@
 
 import contextlib
 
+import keras
 from keras import ops
 
 from keras_vit_scale.models.block import attention_map, block, layer_norm
 from keras_vit_scale.models.encoder import Encoder
+from keras_vit_scale.types import Tensor
 
 
-def block_outputs(model, images):
+def block_outputs(model: keras.Model, images: Tensor) -> Tensor:
     """Tokens after each block, as in inference.
 
     Args:
@@ -32,7 +34,7 @@ def block_outputs(model, images):
     return _collect(model, images, lambda x, w, y, epsilon: y)
 
 
-def attention_maps(model, images):
+def attention_maps(model: keras.Model, images: Tensor) -> Tensor:
     """How much each token attends to each, in every head of every block, as in inference.
 
     Args:

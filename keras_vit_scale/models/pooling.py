@@ -1,5 +1,7 @@
 """Three ways to make one vector of the tokens: attention (MAP), their mean, the [class] token."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -62,7 +64,15 @@ class AttentionPooling(WithoutAdapters, keras.layers.Layer):
     True
     """
 
-    def __init__(self, heads, mlp_dim, *, gelu="tanh", epsilon=EPSILON, **kwargs):
+    def __init__(
+        self,
+        heads: int,
+        mlp_dim: int,
+        *,
+        gelu: str = "tanh",
+        epsilon: float = EPSILON,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         check_positive_integers(heads=heads, mlp_dim=mlp_dim)
         check_gelu(gelu)
@@ -125,7 +135,9 @@ class TokenPooling(keras.layers.Layer):
         return (input_shape[0], input_shape[-1])
 
 
-def pooling_layer(pooling: str, heads: int, mlp_dim: int, gelu: str, epsilon: float, **kwargs):
+def pooling_layer(
+    pooling: str, heads: int, mlp_dim: int, gelu: str, epsilon: float, **kwargs: Any
+) -> keras.layers.Layer:
     """The layer, named `pooling`, that an option of `POOLINGS` stands for.
 
     Raises:

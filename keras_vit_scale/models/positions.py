@@ -1,5 +1,7 @@
 """Fixed positions: sines and cosines of a patch's column and row."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -69,7 +71,7 @@ class SinCosPositionEmbedding(keras.layers.Layer):
     True
     """
 
-    def __init__(self, rows, columns, **kwargs):
+    def __init__(self, rows: int, columns: int, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive_integers(rows=rows, columns=columns)
         self.rows = rows

@@ -11,6 +11,9 @@ forward and backward, on two CPU cores took 3.6 s of CPU time with all kept, 2.8
 TensorFlow's "full" took 1.2 times as long as keeping all. On accelerators it is not measured.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 #: Policies of `jax.checkpoint_policies` that take no argument.
@@ -32,7 +35,7 @@ REMATS = {
 }
 
 
-def check_remat(remat: str | None):
+def check_remat(remat: str | None) -> None:
     """Refuses a way of rematerialisation that the backend does not have.
 
     Raises:
@@ -48,7 +51,7 @@ def check_remat(remat: str | None):
         )
 
 
-def rematerialised(f, remat: str | None, scanned: bool):
+def rematerialised(f: Callable[..., Any], remat: str | None, scanned: bool) -> Callable[..., Any]:
     """A function of tensors that keeps for its backward pass only what `remat` says.
 
     Args:
@@ -78,7 +81,7 @@ def _torch_checkpoint(f, remat):
     """Randomness comes from seeds that are arguments, so there is no state to preserve."""
     from torch.utils import checkpoint
 
-    options = {"use_reentrant": False, "preserve_rng_state": False}
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
     if remat == "dots":
         options["context_fn"] = lambda: checkpoint.create_selective_checkpoint_contexts(
             _save_products

@@ -1,5 +1,7 @@
 """The Vision Transformer as a functional Keras model, and a builder for each row of Table 2."""
 
+from typing import Any, Protocol
+
 import keras
 
 from keras_vit_scale.models.block import EPSILON, check_epsilon, is_half
@@ -26,7 +28,7 @@ def ViT(
     remat: str | None = "auto",
     frozen_blocks: int = 0,
     unroll: bool = False,
-    dtype=None,
+    dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """A Vision Transformer with random weights, as a plain functional Keras model.
@@ -149,8 +151,14 @@ def ViT(
     return keras.Model(images, x, name=name)
 
 
-def _builder(preset_name: str):
-    def build(num_classes: int | None = 1000, **kwargs) -> keras.Model:
+class Builder(Protocol):
+    """A function that builds one preset; its options are those of `ViT`."""
+
+    def __call__(self, num_classes: int | None = 1000, **kwargs: Any) -> keras.Model: ...
+
+
+def _builder(preset_name: str) -> Builder:
+    def build(num_classes: int | None = 1000, **kwargs: Any) -> keras.Model:
         return ViT(preset_name, num_classes, **kwargs)
 
     function_name = f"ViT_{preset_name.replace('/', '')}"

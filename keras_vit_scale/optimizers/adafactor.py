@@ -1,7 +1,11 @@
 """The paper's Adafactor: a factored second moment and a half-precision first moment."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_vit_scale.optimizers.decoupled import (
     DecoupledDecay,
@@ -10,6 +14,7 @@ from keras_vit_scale.optimizers.decoupled import (
     is_decay_rate,
     is_positive,
 )
+from keras_vit_scale.types import Tensor
 
 
 def beta_2(step, decay_exponent, cap):
@@ -17,7 +22,9 @@ def beta_2(step, decay_exponent, cap):
     return ops.minimum(cap, 1.0 - ops.power(ops.cast(step, "float32"), -decay_exponent))
 
 
-def factored_axes(shape, min_dim_size, stack_axis=None) -> tuple[int, int] | None:
+def factored_axes(
+    shape: Sequence[int], min_dim_size: int, stack_axis: int | None = None
+) -> tuple[int, int] | None:
     """The second-largest and the largest axis, or `None` where one is below `min_dim_size`.
 
     The stack axis of an array that holds many weights is none of them.
@@ -105,17 +112,17 @@ class Adafactor(DecoupledDecay):
 
     def __init__(
         self,
-        learning_rate=8e-4,
+        learning_rate: float | LearningRateSchedule = 8e-4,
         *,
-        weight_decay=None,
-        momentum=0.9,
-        momentum_dtype="bfloat16",
-        beta_2_exponent=0.8,
-        beta_2_cap=0.999,
-        epsilon=1e-30,
-        min_dim_size_to_factor=32,
-        name="adafactor",
-        **kwargs,
+        weight_decay: float | Mapping[str, float] | None = None,
+        momentum: float | None = 0.9,
+        momentum_dtype: str = "bfloat16",
+        beta_2_exponent: float = 0.8,
+        beta_2_cap: float = 0.999,
+        epsilon: float = 1e-30,
+        min_dim_size_to_factor: int = 32,
+        name: str = "adafactor",
+        **kwargs: Any,
     ):
         if momentum is not None:
             check_numbers("None or in [0, 1)", is_decay_rate, momentum=momentum)
@@ -161,7 +168,7 @@ class Adafactor(DecoupledDecay):
             self._columns.append(column)
             self._seconds.append(second)
 
-    def direction(self, gradient, index):
+    def direction(self, gradient: Tensor, index: int) -> Tensor:
         decay = beta_2(self.iterations + 1, self.beta_2_exponent, self.beta_2_cap)
         squared = ops.square(gradient) + self.epsilon
         axes = self._axes[index]

@@ -1,9 +1,12 @@
 """Adam with a half-precision first moment and decoupled weight decay."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_vit_scale.optimizers.decoupled import (
     DecoupledDecay,
@@ -12,6 +15,7 @@ from keras_vit_scale.optimizers.decoupled import (
     is_decay_rate,
     is_positive,
 )
+from keras_vit_scale.types import Tensor
 
 
 def bias_correction(beta, step):
@@ -72,15 +76,15 @@ class AdamW(DecoupledDecay):
 
     def __init__(
         self,
-        learning_rate=1e-3,
+        learning_rate: float | LearningRateSchedule = 1e-3,
         *,
-        weight_decay=None,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        momentum_dtype="bfloat16",
-        name="adamw",
-        **kwargs,
+        weight_decay: float | Mapping[str, float] | None = None,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        momentum_dtype: str = "bfloat16",
+        name: str = "adamw",
+        **kwargs: Any,
     ):
         check_numbers("in [0, 1)", is_decay_rate, beta_1=beta_1, beta_2=beta_2)
         check_numbers("positive", is_positive, epsilon=epsilon)
@@ -101,7 +105,7 @@ class AdamW(DecoupledDecay):
             self._momentums.append(self.slot(v, "momentum", dtype=self.momentum_dtype))
             self._seconds.append(self.slot(v, "second_moment"))
 
-    def direction(self, gradient, index):
+    def direction(self, gradient: Tensor, index: int) -> Tensor:
         step = ops.cast(self.iterations + 1, "float32")
         slot, second_slot = self._momentums[index], self._seconds[index]
         momentum = self.beta_1 * ops.cast(slot, "float32") + (1.0 - self.beta_1) * gradient

@@ -21,7 +21,7 @@ def head_and_body(head: float, body: float) -> dict[str, float]:
     return {r"(^|/)head/kernel$": head, r"kernel$": body}
 
 
-def check_decay(decay):
+def check_decay(decay: float | Mapping[str, float] | None) -> None:
     """Refuses what is neither None, a number that is not negative, nor a mapping to such.
 
     Raises:
@@ -42,7 +42,7 @@ def check_decay(decay):
             ) from error
 
 
-def decays_by_path(decay, paths: Sequence[str]) -> list[float]:
+def decays_by_path(decay: float | Mapping[str, float] | None, paths: Sequence[str]) -> list[float]:
     """The weight decay of each variable path.
 
     Args:

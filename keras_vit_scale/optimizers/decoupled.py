@@ -1,12 +1,16 @@
 """What the optimizers share: float32 arithmetic, decay by path, rules a block, recorded norms."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_vit_scale.optimizers.decay import check_decay, decays_by_path
+from keras_vit_scale.types import Tensor
 
 STORED_DTYPES = ("bfloat16", "float32")
 
@@ -49,20 +53,20 @@ class DecoupledDecay(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate,
+        learning_rate: float | LearningRateSchedule,
         *,
-        weight_decay=None,
-        record_norms=False,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        ema_at_end=True,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
+        weight_decay: float | Mapping[str, float] | None = None,
+        record_norms: bool = False,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        ema_at_end: bool = True,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
     ):
         check_decay(weight_decay)
         for option, value in {"record_norms": record_norms, "ema_at_end": ema_at_end}.items():
@@ -99,7 +103,14 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         if self.record_norms:
             self.gradient_norm = self.add_variable((), dtype="float32", name="gradient_norm")
 
-    def slot(self, variable, name, *, dtype="float32", without_axis=None):
+    def slot(
+        self,
+        variable: keras.Variable,
+        name: str,
+        *,
+        dtype: str = "float32",
+        without_axis: int | None = None,
+    ) -> keras.Variable:
         """A new zero variable of a parameter's shape and layout, perhaps without one axis."""
         shape, layout = tuple(variable.shape), getattr(variable, "_layout", None)
         if without_axis is not None:
@@ -115,7 +126,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
             name=f"{variable.path.replace('/', '_')}_{name}",
         )
 
-    def direction(self, gradient, index):
+    def direction(self, gradient: Tensor, index: int) -> Tensor:
         """The step's direction for one variable, whose slots it moves on.
 
         Args:
@@ -167,12 +178,12 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         }
 
 
-def without(sequence, index) -> tuple:
+def without(sequence: Sequence[Any], index: int) -> tuple[Any, ...]:
     """A shape, or the axes of a layout, with one place dropped."""
     return (*sequence[:index], *sequence[index + 1 :])
 
 
-def weight_axes(variable) -> tuple[int, ...]:
+def weight_axes(variable: keras.Variable) -> tuple[int, ...]:
     """The axes of one weight: all but the stack axis, if the variable has one."""
     stack_axis = getattr(variable, "stack_axis", None)
     return tuple(axis for axis in range(len(variable.shape)) if axis != stack_axis)
@@ -190,15 +201,15 @@ def global_norm(gradients):
     return ops.sqrt(ops.sum(ops.stack(squares)))
 
 
-def is_positive(number) -> bool:
+def is_positive(number: Any) -> bool:
     return 0 < number < math.inf
 
 
-def is_decay_rate(number) -> bool:
+def is_decay_rate(number: Any) -> bool:
     return 0 <= number < 1
 
 
-def check_numbers(rule, holds, **numbers):
+def check_numbers(rule: str, holds: Callable[[Any], bool], **numbers: Any) -> None:
     """Refuses a named value that is no number or for which `holds` does not.
 
     Raises:
@@ -209,7 +220,7 @@ def check_numbers(rule, holds, **numbers):
             raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
 
 
-def check_stored_dtype(**dtypes):
+def check_stored_dtype(**dtypes: Any) -> None:
     """Refuses a named dtype that no moment is stored in.
 
     Raises:

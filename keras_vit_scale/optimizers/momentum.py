@@ -1,7 +1,11 @@
 """Stochastic gradient descent with heavy-ball momentum, as the paper fine-tunes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_vit_scale.optimizers.decoupled import (
     DecoupledDecay,
@@ -9,6 +13,7 @@ from keras_vit_scale.optimizers.decoupled import (
     check_stored_dtype,
     is_decay_rate,
 )
+from keras_vit_scale.types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -57,13 +62,13 @@ class Momentum(DecoupledDecay):
 
     def __init__(
         self,
-        learning_rate=0.01,
+        learning_rate: float | LearningRateSchedule = 0.01,
         *,
-        momentum=0.9,
-        weight_decay=None,
-        momentum_dtype="bfloat16",
-        name="momentum",
-        **kwargs,
+        momentum: float = 0.9,
+        weight_decay: float | Mapping[str, float] | None = None,
+        momentum_dtype: str = "bfloat16",
+        name: str = "momentum",
+        **kwargs: Any,
     ):
         check_numbers("in [0, 1)", is_decay_rate, momentum=momentum)
         check_stored_dtype(momentum_dtype=momentum_dtype)
@@ -78,7 +83,7 @@ class Momentum(DecoupledDecay):
         # In the order of the variables.
         self._momentums = [self.slot(v, "momentum", dtype=self.momentum_dtype) for v in variables]
 
-    def direction(self, gradient, index):
+    def direction(self, gradient: Tensor, index: int) -> Tensor:
         slot = self._momentums[index]
         momentum = self.momentum * ops.cast(slot, "float32") + gradient
         self.assign(slot, ops.cast(momentum, self.momentum_dtype))

@@ -8,7 +8,7 @@ TPUV3_CORE_FLOPS = 3 * 533.1e9 * 16e9 / (210_000 * 3600)
 _SECONDS_A_DAY = 86_400
 
 
-def tpuv3_core_days(flops):
+def tpuv3_core_days(flops: float) -> float:
     """Training FLOPs as TPUv3 core-days at the rate of g/14 in the paper.
 
     A convention for comparing with the paper, not a promise of speed: every model

@@ -1,5 +1,7 @@
 """What training a model costs, for tables of results."""
 
+from typing import Any
+
 from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.planning.compute import tpuv3_core_days
 from keras_vit_scale.planning.flops import forward_flops, training_flops
@@ -31,7 +33,7 @@ def training_costs(
     >>> costs["parameters"] // 10**6, round(costs["tpuv3_core_days"] * 24, -3)
     (1011, 210000.0)
     """
-    shape = {"pooling": pooling, "num_classes": num_classes}
+    shape: dict[str, Any] = {"pooling": pooling, "num_classes": num_classes}
     flops = training_flops(forward_flops(config, image_size, **shape), images)
     return {
         "images_seen": images,

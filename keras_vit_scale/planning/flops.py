@@ -67,7 +67,7 @@ def training_flops(forward: float, images: float) -> float:
     return TRAINING_OVER_FORWARD * forward * images
 
 
-def patch_grid(config: ViTConfig, image_size) -> tuple[int, int]:
+def patch_grid(config: ViTConfig, image_size: int | tuple[int, int]) -> tuple[int, int]:
     """Whole patches down and across an image.
 
     Raises:

@@ -1,9 +1,10 @@
 """Parameters of a model, counted from its shape without building it."""
 
+from collections.abc import Mapping
 from math import prod
 
 from keras_vit_scale.models import ViTConfig
-from keras_vit_scale.models.block import block_weights, norm_weights
+from keras_vit_scale.models.block import WeightSpec, block_weights, norm_weights
 from keras_vit_scale.models.pooling import map_weights
 from keras_vit_scale.models.positions import POSITIONS
 from keras_vit_scale.planning.flops import patch_grid
@@ -54,5 +55,5 @@ def parameters(
     return total
 
 
-def _count(weights) -> int:
+def _count(weights: Mapping[str, WeightSpec]) -> int:
     return sum(prod(weight.shape) for weight in weights.values())

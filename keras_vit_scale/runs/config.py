@@ -257,7 +257,7 @@ class TrainConfig:
             ValueError: If it is no ISO 8601 time with a time zone.
         """
         try:
-            time = datetime.datetime.fromisoformat(self.deadline)
+            time = datetime.datetime.fromisoformat(self.deadline or "")
         except ValueError:
             time = None
         if time is None or time.tzinfo is None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 from tyro.conf import arg
@@ -18,7 +18,7 @@ from keras_vit_scale.schedules.durations import parse
 from keras_vit_scale.schedules.schedule import check_positive
 
 #: What the protocols decide, unless it is said otherwise.
-PROTOCOLS = {
+PROTOCOLS: dict[str, dict[str, Any]] = {
     # Fine-tuning on ImageNet.
     "paper": {
         "rates": (0.03, 0.01),
@@ -176,6 +176,10 @@ class FineTune:
             check_positive_integers(image_size=self.image_size)
         self._any_run()
 
+    def peak_rates(self) -> tuple[float, ...]:
+        """`rates`, with those of the protocol in place of `None`."""
+        return self.rates or PROTOCOLS[self.protocol]["rates"]
+
     def run(
         self, init: str, model: Architecture, data: str, rate: float, held_out: bool
     ) -> TrainConfig:
@@ -195,12 +199,12 @@ class FineTune:
         settings = {name: value for name, value in vars(self).items() if name in ours}
         patch = model.config.patch_size
         settings["image_size"] = self.image_size or default_side(patch)
+        settings["pooling"] = model.pooling
         if not held_out:
             settings |= {"validation": 0, "evaluate_every": None}
         return TrainConfig(
             **settings,
             size=shape_name(model.config),
-            pooling=model.pooling,
             init=init,
             new_head=True,
             data=data,
@@ -227,7 +231,7 @@ class FineTune:
         Raises:
             ValueError: If the rate is not positive, or a duration cannot be made steps.
         """
-        run = self._any_run(self.rates[-1] if rate is None else rate)
+        run = self._any_run(self.peak_rates()[-1] if rate is None else rate)
         durations = [d for d in (run.steps, run.warmup, run.average) if isinstance(d, str)]
         if images is None and any(parse(d)[1] == "epochs" for d in durations):
             raise ValueError(
@@ -258,11 +262,12 @@ class FineTune:
             metrics=["accuracy"],
         )
 
-    def _any_run(self, rate=None):
+    def _any_run(self, rate: float | None = None) -> TrainConfig:
         """A run of the recipe whose model and data are left open; it checks the settings."""
         shape = ViTConfig(1, 1, 1, 1, patch_size=1)
         model = Architecture(shape, (1, 1), "map", "learned", "tanh", EPSILON, None)
-        return self.run("", model, "", self.rates[0] if rate is None else rate, held_out=True)
+        rate = self.peak_rates()[0] if rate is None else rate
+        return self.run("", model, "", rate, held_out=True)
 
 
 def default_side(patch_size: int) -> int:

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from keras_vit_scale.data import Source, open_source
 from keras_vit_scale.evaluation import load_classifier
@@ -38,7 +39,7 @@ def fine_tune(
     test: str | None = None,
     check: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Fine-tunes a model on labelled images in the folder `out`, from wherever that stands.
 
     If the recipe has several rates, a model is trained at each on all but the held-out
@@ -89,20 +90,21 @@ def fine_tune(
     def run(rate, held_out):
         return recipe.run(str(model), start, data, rate, held_out)
 
-    judged = recipe.rates if check or len(recipe.rates) > 1 else ()
+    rates = recipe.peak_rates()
+    judged = rates if check or len(rates) > 1 else ()
     candidates = {rate: (run(rate, True), out / "rates" / f"{rate:g}") for rate in judged}
     for config, folder in candidates.values():
         check_folder(config, folder)
     # Which rate it will have is not known yet.
-    check_folder(run(recipe.rates[0], False), out, free=(*FREE, "peak"))
-    classes = check_data(run(recipe.rates[0], True))
+    check_folder(run(rates[0], False), out, free=(*FREE, "peak"))
+    classes = check_data(run(rates[0], True))
     tested = None if test is None or check else open_test(test, classes)
 
     rows = []
     for rate, (config, folder) in candidates.items():
         rows.append(_judge(config, folder, _labelled(on_progress, f"rate {rate:g}")))
         write_text(out / "rates.csv", _table(rows))
-    rate = best_rate(rows) if rows else recipe.rates[0]
+    rate = best_rate(rows) if rows else rates[0]
     found = {"rates": rows, "rate": rate, "test": None}
     if check:
         config, folder = candidates[rate]
@@ -140,7 +142,7 @@ def open_test(name: str, classes: tuple[str, ...]) -> Source:
     return source
 
 
-def best_rate(rows: list[dict]) -> float:
+def best_rate(rows: list[dict[str, Any]]) -> float:
     """The rate of the highest accuracy, among equals of the lowest loss.
 
     Raises:

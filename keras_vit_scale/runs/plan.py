@@ -1,10 +1,14 @@
 """A run's durations in steps, and the schedule that they give."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt, steps
 from keras_vit_scale.schedules.schedule import Schedule
 from keras_vit_scale.training.callbacks.cooldown import cooldown_length
+
+if TYPE_CHECKING:
+    from keras_vit_scale.runs.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,10 @@ class Plan:
 
     def planned_cooldown(self) -> int | None:
         """The step at which the cooldown begins if no event begins it before."""
-        return None if self.total_steps is None else self.total_steps - self.cooldown
+        return None if self.total_steps is None else self.total_steps - int(self.cooldown)
 
 
-def make_plan(config, images: int) -> Plan:
+def make_plan(config: "TrainConfig", images: int) -> Plan:
     """The durations of a `TrainConfig` in steps, for so many training images.
 
     Raises:
@@ -57,7 +61,7 @@ def make_plan(config, images: int) -> Plan:
         begin = in_steps("cool_down_at")
         cooldown = cooldown_length(begin, cooldown)
         total = begin + cooldown
-    every = {}
+    every: dict[str, Any] = {}
     for name in ("evaluate_every", "checkpoint_every", "log_every"):
         every[name] = None if getattr(config, name) is None else in_steps(name, total)
         if every[name] == 0:
@@ -72,7 +76,7 @@ def make_plan(config, images: int) -> Plan:
     return Plan(warmup, total, cooldown, by_event, in_steps("average", total), **every)
 
 
-def make_schedule(config, plan: Plan) -> Schedule:
+def make_schedule(config: "TrainConfig", plan: Plan) -> Schedule:
     """The schedule of a run: with its cooldown, unless an event may yet begin that.
 
     Raises:
@@ -80,11 +84,11 @@ def make_schedule(config, plan: Plan) -> Schedule:
     """
     durations = {"warmup_steps": plan.warmup_steps}
     if config.schedule == "rsqrt":
-        trunk = ReciprocalSqrt(config.peak, timescale=config.timescale, **durations)
+        trunk: Schedule = ReciprocalSqrt(config.peak, timescale=config.timescale, **durations)
     elif config.schedule == "constant":
         trunk = Constant(config.peak, **durations)
     else:
-        if plan.warmup_steps >= plan.total_steps:
+        if plan.total_steps is None or plan.warmup_steps >= plan.total_steps:
             raise ValueError(
                 f"The schedule {config.schedule!r} needs steps after the warm-up. Received: "
                 f"a warm-up of {plan.warmup_steps} steps in a run of {plan.total_steps}"
@@ -94,5 +98,5 @@ def make_schedule(config, plan: Plan) -> Schedule:
         trunk = kind(config.peak, decay_steps=decay_steps, **durations)
     if plan.total_steps is None:
         return trunk
-    whole = trunk.with_cooldown(plan.total_steps, plan.cooldown)
+    whole = trunk.with_cooldown(plan.total_steps, int(plan.cooldown))
     return trunk if plan.by_event else whole

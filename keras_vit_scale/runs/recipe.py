@@ -1,5 +1,8 @@
 """The optimizer and the loss that a config names."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
@@ -7,18 +10,22 @@ from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum, head_and_body
 from keras_vit_scale.runs.plan import Plan
 from keras_vit_scale.schedules.schedule import Schedule
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
+from keras_vit_scale.types import Tensor
+
+if TYPE_CHECKING:
+    from keras_vit_scale.runs.config import TrainConfig
 
 OPTIMIZERS = {"adafactor": Adafactor, "adamw": AdamW, "momentum": Momentum}
 
 
 def make_optimizer(
-    config, plan: Plan, schedule: Schedule, ema_at_end: bool = True
+    config: "TrainConfig", plan: Plan, schedule: Schedule, ema_at_end: bool = True
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a `TrainConfig`, with the averages of the weights that its plan asks for.
 
     A mean over about the last n steps is one with `ema_momentum` 1 - 1 / n.
     """
-    averages = {}
+    averages: dict[str, Any] = {}
     if plan.average:
         averages = {
             "use_ema": True,
@@ -48,7 +55,7 @@ def head_bias(loss: str, classes: int) -> float:
     return -float(np.log(classes - 1)) if loss == "sigmoid" and classes > 1 else 0.0
 
 
-def loss_function(loss: str, label_smoothing: float):
+def loss_function(loss: str, label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss that a config names, of class indices (B,) or shares (B, C), and logits (B, C)."""
     if loss == "sigmoid":
         return SigmoidCrossEntropy(label_smoothing=label_smoothing)

@@ -17,8 +17,9 @@ Runs stand above `evaluation`, whose classifier is what they end with, and below
 import datetime
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -54,7 +55,7 @@ class RunDivergedError(RunError):
 
 def train(
     config: TrainConfig, out: str | Path, on_progress: Callable[[Progress], None] | None = None
-) -> dict:
+) -> dict[str, Any]:
     """Trains a model in the folder `out`, from wherever the folder's run stands.
 
     Everything that can be checked is checked before the first step and before anything
@@ -139,7 +140,7 @@ def open_data(config: TrainConfig) -> tuple[Source, Source | None]:
     return hold_out(source, config.validation, config.seed, stratified=config.stratified)
 
 
-def build_model(config: TrainConfig, class_names) -> keras.Model:
+def build_model(config: TrainConfig, class_names: Sequence[str]) -> keras.Model:
     """The model at step 0: with random weights, or those of `config.init`.
 
     Raises:
@@ -194,15 +195,24 @@ def make_event(config: TrainConfig, plan: Plan) -> Cooldown | None:
 class Run:
     """A run on its way, in its folder."""
 
-    def __init__(self, config, plan: Plan, out, model, source, held_out, event):
+    def __init__(
+        self,
+        config: TrainConfig,
+        plan: Plan,
+        out: Path,
+        model: keras.Model,
+        source: Source,
+        held_out: Source | None,
+        event: Cooldown | None,
+    ):
         self.config, self.plan, self.out = config, plan, out
         self.model, self.source, self.held_out = model, source, held_out
         self.schedule = make_schedule(config, plan)
         self.event = event
-        self.interrupt = None
-        self.evaluations = []
+        self.interrupt: KeyboardInterrupt | None = None
+        self.evaluations: list[dict[str, Any]] = []
 
-    def execute(self, on_progress) -> dict:
+    def execute(self, on_progress: Callable[[Progress], None] | None) -> dict[str, Any]:
         """Trains from the last checkpoint to the end, and writes what came out."""
         self._begin()
         step = self._resume()
@@ -212,9 +222,9 @@ class Run:
             step = int(self.model.optimizer.iterations)
             self._record_cooldown(step)
             clock.total = self._end()
-            if self._evaluation_due(step):
+            if self.held_out is not None and self._evaluation_due(step):
                 clock.say("evaluation")
-                self._evaluate(step)
+                self._evaluate(step, self.held_out)
             if step == self._end() or step % self.plan.checkpoint_every == 0 or self.interrupt:
                 self._checkpoint(step)
             if self.interrupt:
@@ -251,7 +261,7 @@ class Run:
             self.evaluations = [row for row in rows if row["step"] <= step]
         return step
 
-    def _train(self, stop, clock) -> None:
+    def _train(self, stop: int, clock: StepClock) -> None:
         """Trains to step `stop`, or to where an event's cooldown ends before it."""
         callbacks = [clock.callback("training"), _StopWhen(lambda: self.interrupt is not None)]
         if self.event is not None:
@@ -280,21 +290,20 @@ class Run:
         schedule = self.model.optimizer._learning_rate
         return self.plan.total_steps if schedule.total_steps is None else schedule.total_steps
 
-    def _next_stop(self, step) -> int:
+    def _next_stop(self, step: int) -> int:
         """The next step at which something is due."""
         periods = [self.plan.checkpoint_every, self.plan.evaluate_every]
         stops = [(step // every + 1) * every for every in periods if every is not None]
-        return min([*stops, *([] if self._end() is None else [self._end()])])
+        end = self._end()
+        return min(stops if end is None else [*stops, end])
 
-    def _evaluation_due(self, step) -> bool:
+    def _evaluation_due(self, step: int) -> bool:
         every = self.plan.evaluate_every
-        return self.held_out is not None and (
-            step == self._end() or (every is not None and step % every == 0)
-        )
+        return step == self._end() or (every is not None and step % every == 0)
 
-    def _evaluate(self, step) -> None:
+    def _evaluate(self, step: int, held_out: Source) -> None:
         with averaged(self.model):
-            metrics = self._classifier().evaluate(self.held_out)
+            metrics = self._classifier().evaluate(held_out)
         self.evaluations.append({"step": step, **metrics})
         write_text(self.out / "evaluations.json", json.dumps(self.evaluations, indent=1))
 
@@ -309,7 +318,7 @@ class Run:
     def _checkpoints(self) -> list[Path]:
         return sorted((self.out / "checkpoints").glob("step-*"))
 
-    def _checkpoint(self, step) -> None:
+    def _checkpoint(self, step: int) -> None:
         """Writes a checkpoint; only then the earlier ones go."""
         folder = self.out / "checkpoints" / f"step-{step:08d}"
         if not is_complete(folder):
@@ -318,14 +327,14 @@ class Run:
             if other != folder:
                 shutil.rmtree(other)
 
-    def _record_cooldown(self, step) -> None:
+    def _record_cooldown(self, step: int) -> None:
         """Writes down what an event began, so that a run that goes on begins it there too."""
         if self.event is not None and self.event.start is not None and step >= self.event.start:
             record = {"begins": self.event.start, "ends": self.event.total}
             write_text(self.out / "cooldown.json", json.dumps(record))
             self.event = None
 
-    def _finish(self, step) -> dict:
+    def _finish(self, step: int) -> dict[str, Any]:
         config, classes = self.config, len(self.source.class_names)
         with averaged(self.model):
             save_classifier(

@@ -1,7 +1,9 @@
 """Settings in dataclasses: read from YAML with their types checked, written, and compared."""
 
 import dataclasses
+from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 import pydantic
 import yaml
@@ -14,7 +16,7 @@ class SettingsError(ValueError):
     """Settings that break a rule, told with the name of their file."""
 
 
-def read_settings(kind: type, text: str, name: str | Path):
+def read_settings(kind: Any, text: str, name: str | Path) -> Any:
     """The dataclass `kind` that a YAML text describes.
 
     Args:
@@ -34,13 +36,13 @@ def read_settings(kind: type, text: str, name: str | Path):
         raise SettingsError(f"{name}: {_one_line(error)}") from error
 
 
-def settings_text(settings) -> str:
+def settings_text(settings: Any) -> str:
     """The YAML text that `read_settings` reads as these settings."""
     plain = pydantic.TypeAdapter(type(settings)).dump_python(settings, mode="json")
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
 
 
-def differences(before, after, free=(), part: str = "") -> list[str]:
+def differences(before: Any, after: Any, free: Container[str] = (), part: str = "") -> list[str]:
     """What two dataclasses of one kind do not have in common, but for the fields `free`.
 
     Args:

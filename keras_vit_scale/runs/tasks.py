@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.fine_tune import FineTune
@@ -85,7 +86,7 @@ def fine_tune_tasks(
     *,
     check: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Fine-tunes a model on each task, in a folder of its name within `out`.
 
     Finished tasks are not done again. `tasks.csv` in `out` has a row for each that is.
@@ -113,7 +114,7 @@ def fine_tune_tasks(
         )
     start = architecture(open_start(model)[0])
     for task in tasks:  # before the first of them begins
-        run = recipe.run(str(model), start, task.data, recipe.rates[0], held_out=True)
+        run = recipe.run(str(model), start, task.data, recipe.peak_rates()[0], held_out=True)
         open_test(task.test, check_data(run))
     rows = []
     for task in tasks:
@@ -144,7 +145,7 @@ def fine_tune_tasks(
     return rows
 
 
-def summary(rows: list[dict]) -> dict[str, float]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Mean accuracy of each group, in the order of its first task, and of "all" tasks.
 
     The mean of all is over tasks and not over groups, as in VTAB's own score.

@@ -4,6 +4,7 @@ import keras
 
 from keras_vit_scale.schedules import factors
 from keras_vit_scale.schedules.schedule import Schedule
+from keras_vit_scale.types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -37,5 +38,5 @@ class Constant(Schedule):
     [0.0, 0.25, 0.5, 0.5, 0.25, 0.0]
     """
 
-    def decay(self, step):
+    def decay(self, step: Tensor) -> Tensor:
         return factors.constant(step)

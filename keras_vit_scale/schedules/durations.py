@@ -5,6 +5,7 @@ import math
 import numbers
 import re
 from fractions import Fraction
+from typing import TypeGuard
 
 # What a duration in this unit is made steps with.
 NEEDED = {
@@ -78,18 +79,19 @@ def steps(
             f"Received: {duration!r}"
         )
     amount, unit = parse(duration)
-    missing = [name for name in NEEDED[unit] if given[name] is None]
+    known = {name: int(value) for name, value in given.items() if value is not None}
+    missing = [name for name in NEEDED[unit] if name not in known]
     if missing:
         raise ValueError(
             f"To make steps of {duration!r}, {' and '.join(f'`{m}`' for m in missing)} must be "
             f"given too. Received: {', '.join(f'{n}={v}' for n, v in given.items())}"
         )
     if unit == "images":
-        amount /= int(batch_size)
+        amount /= known["batch_size"]
     elif unit == "epochs":
-        amount *= Fraction(int(images), int(batch_size))
+        amount *= Fraction(known["images"], known["batch_size"])
     elif unit == "%":
-        amount *= Fraction(int(total_steps), 100)
+        amount *= Fraction(known["total_steps"], 100)
     return max(math.floor(amount + Fraction(1, 2)), 1 if amount > 0 else 0)
 
 
@@ -119,6 +121,6 @@ def parse(duration: str) -> tuple[Fraction, str]:
     return amount, unit
 
 
-def is_whole(value) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is an integer of any kind; `True` and `False` are none."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

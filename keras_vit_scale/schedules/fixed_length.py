@@ -1,11 +1,10 @@
 """Schedules whose decay has a length known beforehand: linear and cosine."""
 
-import numbers
-
 import keras
 
 from keras_vit_scale.schedules import factors
-from keras_vit_scale.schedules.schedule import Schedule
+from keras_vit_scale.schedules.schedule import Schedule, is_real
+from keras_vit_scale.types import Tensor
 
 
 class FixedLength(Schedule):
@@ -18,13 +17,13 @@ class FixedLength(Schedule):
 
     def __init__(
         self,
-        peak,
+        peak: float,
         *,
-        decay_steps,
-        final=0.0,
-        warmup_steps=10_000,
-        total_steps=None,
-        cooldown_steps=0,
+        decay_steps: int,
+        final: float = 0.0,
+        warmup_steps: int = 10_000,
+        total_steps: int | None = None,
+        cooldown_steps: int = 0,
     ):
         super().__init__(
             peak,
@@ -37,7 +36,7 @@ class FixedLength(Schedule):
                 "`decay_steps` must be a positive whole number of steps. "
                 f"Received: decay_steps={decay_steps!r}"
             )
-        if isinstance(final, bool) or not isinstance(final, numbers.Real) or not 0 <= final <= 1:
+        if not is_real(final) or not 0 <= final <= 1:
             raise ValueError(
                 f"`final` must be a fraction of the peak, in [0, 1]. Received: final={final!r}"
             )
@@ -83,7 +82,7 @@ class Linear(FixedLength):
     [0.0, 0.25, 0.5, 0.25, 0.0, 0.0]
     """
 
-    def decay(self, step):
+    def decay(self, step: Tensor) -> Tensor:
         return factors.linear(step, self.warmup_steps, self.decay_steps, self.final)
 
 
@@ -122,5 +121,5 @@ class Cosine(FixedLength):
     [0.0, 0.25, 0.5, 0.3, 0.1, 0.1]
     """
 
-    def decay(self, step):
+    def decay(self, step: Tensor) -> Tensor:
         return factors.cosine(step, self.warmup_steps, self.decay_steps, self.final)

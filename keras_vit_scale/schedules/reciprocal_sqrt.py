@@ -4,6 +4,7 @@ import keras
 
 from keras_vit_scale.schedules import factors
 from keras_vit_scale.schedules.schedule import Schedule, check_positive
+from keras_vit_scale.types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -46,7 +47,13 @@ class ReciprocalSqrt(Schedule):
     """
 
     def __init__(
-        self, peak, *, warmup_steps=10_000, timescale=10_000, total_steps=None, cooldown_steps=0
+        self,
+        peak: float,
+        *,
+        warmup_steps: int = 10_000,
+        timescale: float = 10_000,
+        total_steps: int | None = None,
+        cooldown_steps: int = 0,
     ):
         super().__init__(
             peak,
@@ -57,7 +64,7 @@ class ReciprocalSqrt(Schedule):
         check_positive(timescale=timescale)
         self.timescale = float(timescale)
 
-    def decay(self, step):
+    def decay(self, step: Tensor) -> Tensor:
         return factors.reciprocal_sqrt(step, self.warmup_steps, self.timescale)
 
     def get_config(self):

@@ -2,10 +2,12 @@
 
 import math
 import numbers
+from typing import Any, Self
 
 import keras
 
 from keras_vit_scale.schedules import factors
+from keras_vit_scale.types import Tensor
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -31,7 +33,14 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             than the run.
     """
 
-    def __init__(self, peak, *, warmup_steps=10_000, total_steps=None, cooldown_steps=0):
+    def __init__(
+        self,
+        peak: float,
+        *,
+        warmup_steps: int = 10_000,
+        total_steps: int | None = None,
+        cooldown_steps: int = 0,
+    ):
         super().__init__()
         check_positive(peak=peak)
         check_durations(warmup_steps, total_steps, cooldown_steps)
@@ -40,7 +49,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.total_steps = total_steps
         self.cooldown_steps = cooldown_steps
 
-    def decay(self, step):
+    def decay(self, step: Tensor) -> Tensor:
         """The factor, a float32 tensor, between warm-up and cooldown."""
         raise NotImplementedError
 
@@ -50,7 +59,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             return rate
         return rate * factors.cooldown(step, self.total_steps, self.cooldown_steps)
 
-    def with_cooldown(self, total_steps, cooldown_steps):
+    def with_cooldown(self, total_steps: int, cooldown_steps: int) -> Self:
         """This schedule, brought to 0 at `total_steps` over its last `cooldown_steps`."""
         return type(self)(
             **{
@@ -69,22 +78,23 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def check_positive(**values):
+def is_real(value: object) -> bool:
+    """Whether a value is a real number of any kind; `True` and `False` are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_positive(**values: Any) -> None:
     """Refuses a named value that is not a finite number above 0.
 
     Raises:
         ValueError: If one is not.
     """
     for name, value in values.items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, numbers.Real)
-            or not 0 < value < math.inf
-        ):
+        if not is_real(value) or not 0 < value < math.inf:
             raise ValueError(f"`{name}` must be positive. Received: {name}={value!r}")
 
 
-def check_durations(warmup_steps, total_steps, cooldown_steps):
+def check_durations(warmup_steps: int, total_steps: int | None, cooldown_steps: int) -> None:
     """Refuses durations that contradict each other.
 
     Raises:

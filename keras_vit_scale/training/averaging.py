@@ -1,6 +1,7 @@
 """A model with the moving averages of its weights, for as long as it is judged or saved."""
 
 import contextlib
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from keras_vit_scale.training.callbacks.steps import own_optimizer
 
 
 @contextlib.contextmanager
-def averaged(model: keras.Model):
+def averaged(model: keras.Model) -> Iterator[None]:
     """Gives a compiled model the averages of its weights; afterwards it has the weights again.
 
     The averages are those that its optimizer keeps with `use_ema`: with weights w after

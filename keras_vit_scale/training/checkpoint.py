@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import ml_dtypes  # noqa: F401  (teaches NumPy the names of bfloat16 and its kin)
@@ -116,7 +117,7 @@ def restore_checkpoint(directory: str | Path, model: keras.Model) -> int:
     return manifest["step"]
 
 
-def read_manifest(directory: str | Path) -> dict:
+def read_manifest(directory: str | Path) -> dict[str, Any]:
     """The manifest of a checkpoint.
 
     Raises:

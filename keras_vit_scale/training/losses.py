@@ -58,11 +58,11 @@ class SigmoidCrossEntropy(keras.losses.Loss):
 
     def __init__(
         self,
-        label_smoothing=0.0,
+        label_smoothing: float = 0.0,
         *,
-        reduction="sum_over_batch_size",
-        name="sigmoid_cross_entropy",
-        dtype=None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "sigmoid_cross_entropy",
+        dtype: str | None = None,
     ):
         if not 0 <= label_smoothing <= 1:
             raise ValueError(

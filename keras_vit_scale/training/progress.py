@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_vit_scale.training.callbacks.steps import StepCounter
+from keras_vit_scale.types import Logs
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class StepClock:
         done: Steps that are done already.
     """
 
-    def __init__(self, total, report: Callable[[Progress], None] | None, done: int = 0):
+    def __init__(self, total: int | None, report: Callable[[Progress], None] | None, done: int = 0):
         self.done, self.total, self.report = done, total, report
         self.last = float("-inf")
 
@@ -61,7 +62,7 @@ class _Count(StepCounter):
         super().on_train_begin(logs)
         self.counted = self.step
 
-    def between_steps(self, logs):
+    def between_steps(self, logs: Logs) -> None:
         self._add()
 
     def on_train_end(self, logs=None):

@@ -10,8 +10,9 @@ of PyTorch. A file that is damaged or lies raises `WeightsError`, whatever is wr
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,7 +33,8 @@ __all__ = [
 class Format(Protocol):
     """What is made of one open file, whatever its format."""
 
-    infos: Mapping[str, ArrayInfo]
+    @property
+    def infos(self) -> Mapping[str, ArrayInfo]: ...
 
     def read(self, name: str) -> np.ndarray: ...
 
@@ -147,7 +149,7 @@ def _open_file(path: Path, allow_torch_pickle: bool, max_bytes: int) -> Format:
     return opened
 
 
-def _opened(file: BinaryIO, path: Path, allow_torch_pickle: bool, max_bytes: int) -> Format:
+def _opened(file: BufferedReader, path: Path, allow_torch_pickle: bool, max_bytes: int) -> Format:
     start = file.read(64)
     if start.startswith(hdf5.MAGIC):
         return hdf5.Hdf5File(file, path, max_bytes)

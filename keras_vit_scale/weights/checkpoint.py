@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,10 @@ from keras_vit_scale.models.architecture import Architecture, usual_heads
 from keras_vit_scale.models.block import check_epsilon, check_gelu
 from keras_vit_scale.models.config import ViTConfig, image_shape
 from keras_vit_scale.models.pooling import POOLINGS
-from keras_vit_scale.weights.archive import WeightsError, open_archive
+from keras_vit_scale.weights.archive import Archive, WeightsError, open_archive
 from keras_vit_scale.weights.big_vision import BIG_VISION
-from keras_vit_scale.weights.keras_hub import KERAS_HUB, open_preset
-from keras_vit_scale.weights.layout import Row
+from keras_vit_scale.weights.keras_hub import KERAS_HUB, Preset, open_preset
+from keras_vit_scale.weights.layout import Row, Shape
 from keras_vit_scale.weights.refusals import refuse_unknown_parts
 from keras_vit_scale.weights.timm import TIMM
 from keras_vit_scale.weights.transformers import SIGLIP, VIT
@@ -42,21 +43,22 @@ class Checkpoint:
             architecture lacks.
     """
 
-    def __init__(self, archive, ignore: Sequence[str] = ()):
+    def __init__(self, archive: Archive | Preset, ignore: Sequence[str] = ()):
         self.archive = archive
         names = [name for name in archive.infos if not name.startswith(tuple(ignore))]
-        self.layout = next((layout for layout in LAYOUTS if layout.recognises(names)), None)
-        if self.layout is None:
+        layout = next((layout for layout in LAYOUTS if layout.recognises(names)), None)
+        if layout is None:
             first = ", ".join(sorted(names)[:5])
             raise WeightsError(
                 "The file must hold a Vision Transformer as big_vision, vision_transformer, timm, "
                 "transformers (ViT, SigLIP) or KerasHub write it. "
                 f"Received: {archive.path} with {len(names)} arrays: {first} ..."
             )
+        self.layout = layout
         #: Names in the file by those of the layout's table.
-        self.names = {}
+        self.names: dict[str, str] = {}
         for name in names:
-            known = self.layout.rename(name)
+            known = layout.rename(name)
             if known is not None and self.names.setdefault(known, name) != name:
                 raise WeightsError(
                     "Each weight must be in the file once. "
@@ -65,13 +67,13 @@ class Checkpoint:
         refuse_unknown_parts(self.names)
         self._stack_names()
 
-    def close(self):
+    def close(self) -> None:
         """Closes the file."""
         self.archive.close()
 
     def _stack_names(self):
         """Finds how many blocks there are, and whether the file has them stacked."""
-        patches = self.layout.row("encoder/mlp_in_kernel").theirs
+        patches = self.layout.known("encoder/mlp_in_kernel").theirs
         before, _, after = patches.partition("_{i}" if "_{i}" in patches else "{i}")
         self.stacked = before + after in self.names
         if self.stacked:
@@ -161,7 +163,7 @@ class Checkpoint:
 
     def _heads_by_shape(self):
         """Heads, where query kernels have three axes."""
-        row = self.layout.row("encoder/query_kernel")
+        row = self.layout.known("encoder/query_kernel")
         if row.form.shape((1, 1, 1)) != (1, 1, 1):
             return None
         return self._ours("encoder/query_kernel", 3)[1]
@@ -202,7 +204,7 @@ class Checkpoint:
             f"Received: {tokens} positions"
         )
 
-    def check(self, architecture: Architecture, wanted: Mapping[str, tuple]) -> list[str]:
+    def check(self, architecture: Architecture, wanted: Mapping[str, Shape]) -> list[str]:
         """Everything that keeps the file from filling weights of our names and shapes.
 
         Args:
@@ -263,7 +265,7 @@ class Checkpoint:
 
     def _ours(self, ours, axes):
         """Our shape of an array in the file, of one block in the encoder."""
-        row = self.layout.row(ours)
+        row = self.layout.known(ours)
         stacked = self.stacked and ours.startswith("encoder/")
         shape = self._shape(self._their(ours), len(row.form.shape((1,) * axes)) + stacked)
         return row.form.ours(shape[1:] if stacked else shape)
@@ -279,7 +281,7 @@ class Checkpoint:
         return shape
 
 
-def open_checkpoint(path: Path, *, ignore: Sequence[str] = (), **options) -> Checkpoint:
+def open_checkpoint(path: Path, *, ignore: Sequence[str] = (), **options: Any) -> Checkpoint:
     """Opens a file, or a folder of files, of another project.
 
     Raises:
@@ -287,7 +289,7 @@ def open_checkpoint(path: Path, *, ignore: Sequence[str] = (), **options) -> Che
     """
     path = Path(path)
     if (path / "task.weights.h5").is_file() and (path / "model.weights.h5").is_file():
-        archive = open_preset(path, **options)
+        archive: Archive | Preset = open_preset(path, **options)
     else:
         archive = open_archive(path, **options)
     try:
@@ -297,7 +299,7 @@ def open_checkpoint(path: Path, *, ignore: Sequence[str] = (), **options) -> Che
         raise
 
 
-def is_floating(dtype) -> bool:
+def is_floating(dtype: np.dtype) -> bool:
     """Whether an array of it holds floating-point numbers, bfloat16 among them."""
     return "float" in np.dtype(dtype).name
 

@@ -7,7 +7,7 @@ and against the bytes that are there before anything is allocated for it.
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -136,7 +136,7 @@ def check_ranges(ranges: Mapping[str, tuple[int, int]], end: int) -> None:
             last, before = stop, name
 
 
-def parse_json(text: bytes, what: str) -> dict:
+def parse_json(text: bytes, what: str) -> dict[str, Any]:
     """An object of JSON in which no key stands twice.
 
     Raises:
@@ -164,7 +164,7 @@ def _without_duplicates(pairs):
     return values
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     """A value as an error shows it: a stranger's may have megabytes."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:120]}…"

@@ -5,6 +5,7 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,7 @@ from keras_vit_scale.weights.declared import MAX_HEADER, ArrayInfo, WeightsError
 CHUNK = 2**20
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Opens a regular file; a pipe would block, a device has no size.
 
     Raises:
@@ -47,7 +48,7 @@ def read_small(path: Path, limit: int = MAX_HEADER) -> bytes:
         return file.read(size)
 
 
-def read_array(file: BinaryIO, offset: int, info: ArrayInfo) -> np.ndarray:
+def read_array(file: BufferedReader, offset: int, info: ArrayInfo) -> np.ndarray:
     """The array whose bytes, in C order, start at `offset`; read once, into place.
 
     Raises:
@@ -59,9 +60,9 @@ def read_array(file: BinaryIO, offset: int, info: ArrayInfo) -> np.ndarray:
     return array
 
 
-def fill(array: np.ndarray, file: BinaryIO) -> memoryview:
+def fill(array: np.ndarray, file: BufferedReader) -> memoryview:
     """Fills a new contiguous array with the next bytes of a file, and returns those."""
-    view = memoryview(array.reshape(-1).view(np.uint8))
+    view = array.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(view):
         # A read ends early after 2 GiB on Linux.

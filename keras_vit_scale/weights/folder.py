@@ -61,7 +61,7 @@ def parts_of(folder: Path, allow_torch: bool) -> Parts:
     return Parts([folder / name])
 
 
-def _indexed(folder, name) -> Parts:
+def _indexed(folder: Path, name: str) -> Parts:
     """The shards that an index names, which must lie beside it."""
     index = parse_json(read_small(folder / name), f"The index {name!r}")
     weight_map = index.get("weight_map")
@@ -93,7 +93,7 @@ def _indexed(folder, name) -> Parts:
     return Parts([folder / shard for shard in sorted(shards)], names)
 
 
-def _is_plain(name) -> bool:
+def _is_plain(name: Any) -> bool:
     """Whether a name is that of a file in the same folder and nothing else."""
     return (
         isinstance(name, str)

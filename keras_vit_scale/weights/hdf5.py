@@ -7,8 +7,9 @@ allocated on HDF5's word.
 
 from collections.abc import Iterator
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
@@ -24,6 +25,9 @@ from keras_vit_scale.weights.declared import (
 )
 from keras_vit_scale.weights.files import read_array, size_of
 
+if TYPE_CHECKING:
+    import h5py
+
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_DEPTH = 32
 
@@ -31,11 +35,13 @@ MAX_DEPTH = 32
 class Hdf5File:
     """The datasets of an open HDF5 file, by their path."""
 
-    def __init__(self, file: BinaryIO, path: Path, max_bytes: int):
+    def __init__(self, file: BufferedReader, path: Path, max_bytes: int):
         import h5py
 
         self.file = file
-        self.infos, self.offsets, ranges = {}, {}, {}
+        self.infos: dict[str, ArrayInfo] = {}
+        self.offsets: dict[str, int] = {}
+        ranges: dict[str, tuple[int, int]] = {}
         with h5py.File(path, "r") as root:
             for name, dataset in datasets(root):
                 info, offset = _declared(name, dataset, max_bytes)
@@ -52,8 +58,8 @@ class Hdf5File:
 
 
 def datasets(
-    group, prefix: str = "", depth: int = 0, seen: set[int] | None = None
-) -> Iterator[tuple[str, object]]:
+    group: "h5py.Group", prefix: str = "", depth: int = 0, seen: set[int] | None = None
+) -> Iterator[tuple[str, "h5py.Dataset"]]:
     """Every dataset below a group, by hard links alone and each object once."""
     import h5py
 
@@ -86,7 +92,7 @@ def datasets(
             )
 
 
-def _declared(name, dataset, max_bytes) -> tuple[ArrayInfo, int]:
+def _declared(name: str, dataset: "h5py.Dataset", max_bytes: int) -> tuple[ArrayInfo, int]:
     """Shape and type of a dataset, and where its bytes start."""
     import h5py
 

@@ -1,8 +1,11 @@
 """Presets of KerasHub's ViT: a backbone in one HDF5 file, a classifier's head in another."""
 
 from pathlib import Path
+from typing import Any
 
-from keras_vit_scale.weights.archive import WeightsError, open_archive
+import numpy as np
+
+from keras_vit_scale.weights.archive import Archive, WeightsError, open_archive
 from keras_vit_scale.weights.declared import parse_json
 from keras_vit_scale.weights.files import read_small
 from keras_vit_scale.weights.layout import TABLE, Layout, Row
@@ -64,7 +67,7 @@ KERAS_HUB = Layout(
 class Preset:
     """A backbone's archive and its task's, read as one."""
 
-    def __init__(self, backbone, task, config):
+    def __init__(self, backbone: Archive, task: Archive, config: dict[str, Any]):
         self.path = backbone.path.parent
         self.infos = {
             **backbone.infos,
@@ -73,13 +76,13 @@ class Preset:
         self.config = {**(backbone.config or {}), "task": config}
         self._backbone, self._task = backbone, task
 
-    def read(self, name):
+    def read(self, name: str) -> np.ndarray:
         """The array `name`."""
         if name.startswith(_TASK):
             return self._task.read(name.removeprefix(_TASK))
         return self._backbone.read(name)
 
-    def close(self):
+    def close(self) -> None:
         """Closes both."""
         self._backbone.close()
         self._task.close()
@@ -91,7 +94,7 @@ class Preset:
         self.close()
 
 
-def open_preset(folder: Path, **options) -> Preset:
+def open_preset(folder: Path, **options: Any) -> Preset:
     """Opens the folder of a preset that has a task's weights beside the backbone's.
 
     Raises:
@@ -105,7 +108,7 @@ def open_preset(folder: Path, **options) -> Preset:
         raise
     path = folder / "task.json"
     try:
-        config = {}
+        config: Any = {}
         if path.is_file():
             config = parse_json(read_small(path), f"{str(path)!r}").get("config")
         if not isinstance(config, dict):

@@ -2,14 +2,16 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 #: Rows and columns of the tiles in which matrices are transposed: 256 KiB of float32.
 TILE = 256
+
+Shape: TypeAlias = tuple[int, ...]
 
 
 class Form(NamedTuple):
@@ -22,9 +24,9 @@ class Form(NamedTuple):
         write: The array there, from ours.
     """
 
-    shape: Callable[[tuple], tuple]
-    ours: Callable[[tuple], tuple]
-    read: Callable[[np.ndarray, tuple], np.ndarray]
+    shape: Callable[[Shape], Shape]
+    ours: Callable[[Shape], Shape]
+    read: Callable[[np.ndarray, Shape], np.ndarray]
     write: Callable[[np.ndarray], np.ndarray]
 
 
@@ -91,7 +93,7 @@ class Row(NamedTuple):
     parts: int = 1
     optional: bool = False
 
-    def their_shape(self, shape: tuple) -> tuple:
+    def their_shape(self, shape: Shape) -> Shape:
         """The shape of the array there of which this is a part, of one block."""
         first, *rest = self.form.shape(shape)
         return (first * self.parts, *rest)
@@ -128,7 +130,7 @@ class Layout:
     rows: tuple[Row, ...]
     gelu: str
     epsilon: float
-    settings: Callable[[Mapping], dict] = field(default=lambda config: {})
+    settings: Callable[[Mapping[str, Any]], dict[str, Any]] = field(default=lambda config: {})
     renames: tuple[tuple[str, str], ...] = ()
     left_out: str = r"(?!)"
     fixed_positions: bool = False
@@ -139,6 +141,17 @@ class Layout:
         """The row of one of our names, if the project knows it."""
         return next((row for row in self.rows if row.ours == ours), None)
 
+    def known(self, ours: str) -> Row:
+        """The row of one of our names that every project has.
+
+        Raises:
+            KeyError: If this one has not.
+        """
+        row = self.row(ours)
+        if row is None:
+            raise KeyError(ours)
+        return row
+
     def rename(self, name: str) -> str | None:
         """The table's name for one in a file; `None` if it belongs to something else."""
         if re.match(self.left_out, name):
@@ -147,9 +160,9 @@ class Layout:
             name = re.sub(pattern, replacement, name)
         return name
 
-    def recognises(self, names) -> bool:
+    def recognises(self, names: Iterable[str]) -> bool:
         """Whether a file with these names follows the layout."""
-        patches = self.row("patch_embedding/kernel").theirs
+        patches = self.known("patch_embedding/kernel").theirs
         return any(self.rename(name) == patches for name in names)
 
 

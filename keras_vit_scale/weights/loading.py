@@ -4,6 +4,9 @@ import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import EllipsisType
+from typing import Any
 
 import keras
 
@@ -21,10 +24,10 @@ LISTED = 200
 
 
 def from_pretrained(
-    source,
+    source: str | Path,
     *,
     image_size: int | tuple[int, int] | None = None,
-    num_classes=...,
+    num_classes: int | EllipsisType | None = ...,
     patch_size: int | None = None,
     pooling: str | None = None,
     gelu: str | None = None,
@@ -37,7 +40,7 @@ def from_pretrained(
     revision: str | None = None,
     file: str | None = None,
     allow_torch_pickle: bool = False,
-    **options,
+    **options: Any,
 ) -> keras.Model:
     """A Vision Transformer with the weights of another project's file.
 
@@ -143,7 +146,7 @@ def from_pretrained(
 
 def load_weights_from(
     model: keras.Model,
-    source,
+    source: str | Path,
     *,
     head: str = "file",
     grid: tuple[int, int] | None = None,

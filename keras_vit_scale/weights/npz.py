@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class NpzFile:
     def __init__(self, file: BinaryIO, max_bytes: int):
         self.file = file
         self.zip, entries = open_zip(file)
-        self.members = {}
+        self.members: dict[str, Member] = {}
         for entry in entries:
             name = check_name(entry.filename.removesuffix(SUFFIX))
             if not entry.filename.endswith(SUFFIX):
@@ -61,7 +61,7 @@ class NpzFile:
         self.infos = {name: member.info for name, member in self.members.items()}
         check_total(self.infos, max_bytes)
 
-    def _declared(self, name, entry, max_bytes) -> Member:
+    def _declared(self, name: str, entry: zipfile.ZipInfo, max_bytes: int) -> Member:
         with self.zip.open(entry) as stream:
             shape, dtype, fortran, header = read_npy_header(stream, name)
         info = declare(name, shape, dtype, max_bytes)
@@ -77,7 +77,7 @@ class NpzFile:
         entry, header, fortran, info = self.members[name]
         # In Fortran's order the bytes are those of the transposed array in C's.
         array = np.empty(info.shape[::-1] if fortran else info.shape, info.dtype)
-        into, done = memoryview(array.reshape(-1).view(np.uint8)), 0
+        into, done = array.reshape(-1).view(np.uint8).data, 0
         with self.zip.open(entry) as stream:
             stream.read(header)
             while chunk := stream.read(CHUNK):
@@ -92,7 +92,7 @@ class NpzFile:
         self.file.close()
 
 
-def read_npy_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype, bool, int]:
+def read_npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype, bool, int]:
     """Shape, type, whether in Fortran's order, and the bytes of the header that says so."""
     prefix = stream.read(8)
     width = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}.get(prefix[6:])

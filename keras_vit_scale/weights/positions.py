@@ -112,7 +112,7 @@ def keys_kernel(x: np.ndarray, a: float = -0.5) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-def check_method(method: str):
+def check_method(method: str) -> None:
     """Refuses a way of resampling that there is not.
 
     Raises:

@@ -8,13 +8,14 @@ import numpy as np
 
 from keras_vit_scale.models.architecture import Architecture
 from keras_vit_scale.weights.checkpoint import PATCHES, POSITION, TOKEN, Checkpoint
+from keras_vit_scale.weights.layout import Row, Shape
 from keras_vit_scale.weights.positions import resample_patches, resample_positions
 
 
 def read_weights(
     checkpoint: Checkpoint,
     architecture: Architecture,
-    wanted: Mapping[str, tuple],
+    wanted: Mapping[str, Shape],
     grid: tuple[int, int],
     resample: str,
 ) -> dict[str, np.ndarray]:
@@ -33,11 +34,12 @@ def read_weights(
         WeightsError: If an array cannot be read.
     """
     # Arrays that are parts of one are read once: ours are grouped by theirs.
-    groups = defaultdict(list)
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
     for ours in wanted:
-        row = checkpoint.layout.row(ours)
+        row = checkpoint.layout.known(ours)
         groups[row.theirs].append(row)
-    found, broken = {}, []
+    found: dict[str, np.ndarray] = {}
+    broken: list[str] = []
     for rows in groups.values():
         found |= _read_group(checkpoint, rows, wanted, broken)
     if broken:

@@ -1,6 +1,7 @@
 """What other Vision Transformers have and ours has not, known by the names of its weights."""
 
 import re
+from collections.abc import Iterable
 
 from keras_vit_scale.weights.archive import WeightsError
 
@@ -22,7 +23,7 @@ FEATURES = {
 }
 
 
-def refuse_unknown_parts(names) -> None:
+def refuse_unknown_parts(names: Iterable[str]) -> None:
     """Refuses a file that has parts which our architecture cannot represent.
 
     Raises:

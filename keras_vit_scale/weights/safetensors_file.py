@@ -7,8 +7,9 @@ library, whose own reader keeps no limits but the header's length, and maps the 
 import json
 import struct
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -40,10 +41,11 @@ ENTRY = {"dtype", "shape", "data_offsets"}
 class SafetensorsFile:
     """The arrays of an open safetensors file."""
 
-    def __init__(self, file: BinaryIO, max_bytes: int):
+    def __init__(self, file: BufferedReader, max_bytes: int):
         self.file = file
         header, start = read_header(file)
-        self.infos, ranges = {}, {}
+        self.infos: dict[str, ArrayInfo] = {}
+        ranges: dict[str, tuple[int, int]] = {}
         for name, entry in header.items():
             if name != METADATA:
                 self.infos[name], ranges[name] = _declared(name, entry, max_bytes)
@@ -58,7 +60,7 @@ class SafetensorsFile:
         self.file.close()
 
 
-def read_header(file: BinaryIO) -> tuple[dict, int]:
+def read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and where the bytes begin."""
     file.seek(0)
     prefix = file.read(8)
@@ -71,7 +73,7 @@ def read_header(file: BinaryIO) -> tuple[dict, int]:
     return parse_json(file.read(length), "The header of a safetensors file"), 8 + length
 
 
-def _declared(name, entry, max_bytes) -> tuple[ArrayInfo, tuple[int, int]]:
+def _declared(name: str, entry: Any, max_bytes: int) -> tuple[ArrayInfo, tuple[int, int]]:
     """Shape and type, and the range of bytes, of one entry of a header."""
     if not isinstance(entry, dict) or set(entry) != ENTRY:
         raise WeightsError(
@@ -139,7 +141,7 @@ def write_safetensors(
     arrays = {check_name(name): np.asarray(array) for name, array in arrays.items()}
     if len(arrays) != len({*arrays} - {METADATA}):
         raise WeightsError(f"No array of a safetensors file may be called {METADATA!r}")
-    header = {} if metadata is None else {METADATA: dict(metadata)}
+    header: dict[str, Any] = {} if metadata is None else {METADATA: dict(metadata)}
     # Wide types first, so that every array is aligned, as safetensors' own writer does.
     order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
     offset = 0
@@ -156,4 +158,4 @@ def write_safetensors(
     with replacing(Path(path)) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in order:
-            file.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8))
+            file.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -10,16 +11,18 @@ import numpy as np
 
 from keras_vit_scale.models.architecture import Architecture, architecture, weights_of
 from keras_vit_scale.models.positions import sincos_2d
+from keras_vit_scale.types import Tensor
 from keras_vit_scale.weights.archive import write_npz, write_safetensors
 from keras_vit_scale.weights.big_vision import BIG_VISION
 from keras_vit_scale.weights.checkpoint import POSITION, TOKEN
+from keras_vit_scale.weights.layout import Layout
 from keras_vit_scale.weights.timm import GELUS, POOLINGS, TIMM
 from keras_vit_scale.weights.transformers import SIGLIP, VIT
 
 FORMATS = ("timm", "big_vision", "transformers")
 
 
-def save_weights_as(model: keras.Model, path, format: str) -> None:
+def save_weights_as(model: keras.Model, path: str | Path, format: str) -> None:
     """Writes a model's weights so that another project reads them and computes the same.
 
     `from_pretrained` reads them back, bit for bit where they are float32; weights of
@@ -74,10 +77,10 @@ def save_weights_as(model: keras.Model, path, format: str) -> None:
     (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def their_arrays(model: keras.Model, found: Architecture, layout) -> dict[str, np.ndarray]:
+def their_arrays(model: keras.Model, found: Architecture, layout: Layout) -> dict[str, np.ndarray]:
     """A model's weights under a layout's names, in float32."""
     ours = {name: _array(weight) for name, weight in weights_of(model).items()}
-    stacks = {}
+    stacks: dict[str, Tensor] = {}
     model.get_layer("encoder").save_own_variables(stacks)
     ours |= {f"encoder/{name}": _array(stack) for name, stack in stacks.items()}
     if found.positions == "sincos" and not layout.fixed_positions:
@@ -86,7 +89,7 @@ def their_arrays(model: keras.Model, found: Architecture, layout) -> dict[str, n
     if found.pooling == "token" and POSITION in ours and layout.token_has_position:
         # The [class] token has a position of its own there, which zero leaves without effect.
         ours[POSITION] = np.concatenate([np.zeros_like(ours[TOKEN]), ours[POSITION]], axis=1)
-    pieces = defaultdict(dict)
+    pieces: defaultdict[str, dict[int, np.ndarray]] = defaultdict(dict)
     for row in layout.rows:
         if row.ours.startswith("encoder/"):
             for i, array in enumerate(ours[row.ours]):
@@ -105,7 +108,7 @@ def _array(weight):
     return np.asarray(keras.ops.convert_to_numpy(weight), dtype="float32")
 
 
-def _refuse(found, project, **possible):
+def _refuse(found: Architecture, project: str, **possible: Sequence[object]) -> None:
     """Refuses a model that the other project cannot build."""
     for option, values in possible.items():
         value = getattr(found, option)

@@ -13,6 +13,7 @@ this machine alone: on the way from another, bytes could be changed.
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from keras_vit_scale.weights.declared import WeightsError
@@ -117,7 +118,7 @@ def _refuse_revision(revision, source):
         )
 
 
-def _local(path, file) -> Path:
+def _local(path: Path, file: str | None) -> Path:
     if file is not None:
         _check_inside(file)
         path = path / file
@@ -138,7 +139,7 @@ def _check_inside(file):
         )
 
 
-def _from_hub(source, revision, file) -> Path:
+def _from_hub(source: str, revision: str | None, file: str | None) -> Path:
     """A file of a repository, or the folder with its standard weights and config."""
     match = _HUB.fullmatch(source)
     if match is None:
@@ -157,7 +158,7 @@ def _from_hub(source, revision, file) -> Path:
         raise ImportError(
             "Sources hf:// need huggingface_hub: pip install 'keras-vit-scale[hub]'"
         ) from error
-    wanted = HUB_FILES
+    wanted: Sequence[str] = HUB_FILES
     if file is not None:
         _check_inside(file)
         # Its config stands beside it. What is asked for is a name, not a pattern.
@@ -185,7 +186,7 @@ def _literally(name):
     return re.sub(r"([*?[])", r"[\1]", name)
 
 
-def _fetched(url, sha256, file) -> Path:
+def _fetched(url: str, sha256: str | None, file: str | None) -> Path:
     """The cached copy of a URL, fetched if there is none yet."""
     if file is not None:
         raise WeightsError(f"A URL names its file itself. Received: file={file!r} for {url!r}")

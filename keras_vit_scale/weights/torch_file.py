@@ -6,13 +6,14 @@ sees it; PyTorch then runs it with `weights_only=True` and maps the bytes.
 
 import pickletools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
+from keras_vit_scale.types import Tensor
 from keras_vit_scale.weights.declared import (
     MAX_HEADER,
     WeightsError,
@@ -44,7 +45,7 @@ class TorchFile:
         torch = _torch()
         _check_pickle(file)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        self.tensors = {}
+        self.tensors: dict[str, Tensor] = {}
         for name, tensor in _state(content, torch).items():
             tensor = tensor.detach()
             _check_tensor(name, tensor, torch, size_of(file))
@@ -68,7 +69,7 @@ class TorchFile:
         self.file.close()
 
 
-def is_torch(names) -> bool:
+def is_torch(names: Iterable[str]) -> bool:
     """Whether the members of a zip archive are those of a file of PyTorch."""
     return any(name.rpartition("/")[2] == PICKLE for name in names)
 
@@ -116,7 +117,7 @@ def _check_pickle(file):
             )
 
 
-def _state(content, torch) -> Mapping:
+def _state(content: Any, torch: Any) -> Mapping[str, Tensor]:
     """The dictionary of tensors, which training scripts put beside other things."""
     if not isinstance(content, Mapping):
         raise WeightsError(
@@ -156,7 +157,7 @@ def _check_tensor(name, tensor, torch, length):
         )
 
 
-def _dtype(name, tensor) -> np.dtype:
+def _dtype(name: str, tensor: Tensor) -> np.dtype:
     """NumPy's name of a type of PyTorch."""
     text = str(tensor.dtype).removeprefix("torch.")
     try:

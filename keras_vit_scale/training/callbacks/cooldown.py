@@ -13,6 +13,7 @@ import keras
 
 from keras_vit_scale.models.config import check_positive_integers
 from keras_vit_scale.training.callbacks.steps import StepCounter, own_optimizer
+from keras_vit_scale.types import Logs
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +109,14 @@ class Cooldown(StepCounter):
     (6, 8, 8)
     """
 
-    def __init__(self, steps, *, at_step=None, deadline=None, when_file=None):
+    def __init__(
+        self,
+        steps: int | float,
+        *,
+        at_step: int | None = None,
+        deadline: datetime | float | None = None,
+        when_file: str | Path | None = None,
+    ):
         super().__init__()
         if isinstance(steps, float):
             if not 0 < steps < 1:
@@ -128,7 +136,8 @@ class Cooldown(StepCounter):
         self.steps, self.at_step = steps, at_step
         self.deadline = None if deadline is None else _posix(deadline)
         self.when_file = None if when_file is None else Path(when_file)
-        self.start = self.total = None
+        self.start: int | None = None
+        self.total: int | None = None
 
     def now(self) -> float:
         """POSIX seconds."""
@@ -161,9 +170,9 @@ class Cooldown(StepCounter):
         self._next_look = -math.inf
         self._began = self._first_step = None
         # Times and steps of the last looks, from which the pace is measured.
-        self._looks = deque(maxlen=64)
+        self._looks: deque[tuple[float, int]] = deque(maxlen=64)
 
-    def between_steps(self, logs):
+    def between_steps(self, logs: Logs) -> None:
         if self.total is not None and self._is_last(self.step):
             self.recount()
             if self._is_last(self.step):
@@ -204,17 +213,17 @@ class Cooldown(StepCounter):
         if self.deadline is None or self.step == before:
             return
         pace = max((now - then) / (self.step - before), 1e-9)
-        length = length_for_deadline(self.step, self.steps, left - self._first_step, pace, pause)
-        if length is None:
+        fitting = length_for_deadline(self.step, self.steps, left - self._first_step, pace, pause)
+        if fitting is None:
             return
         wanted = cooldown_length(self.step, self.steps)
-        if length < wanted:
+        if fitting < wanted:
             warnings.warn(
                 f"Too little time is left for a cooldown of {wanted} steps before the deadline: "
-                f"it begins at step {self.step} and takes {length}.",
+                f"it begins at step {self.step} and takes {fitting}.",
                 stacklevel=2,
             )
-        self._begin(self.step, length, f"{left:.0f} seconds are left, {pace:.3g} a step")
+        self._begin(self.step, fitting, f"{left:.0f} seconds are left, {pace:.3g} a step")
 
     def _begin(self, start, length, reason):
         total = start + length
@@ -238,7 +247,7 @@ class Cooldown(StepCounter):
         return schedule
 
 
-def check_alone(processes: int):
+def check_alone(processes: int) -> None:
     """Refuses a decision by clock or file where several processes would have to agree on it.
 
     Raises:
@@ -260,7 +269,7 @@ def _processes() -> int:
     return 1
 
 
-def _posix(deadline) -> float:
+def _posix(deadline: datetime | float) -> float:
     if isinstance(deadline, datetime):
         if deadline.tzinfo is None:
             raise ValueError(

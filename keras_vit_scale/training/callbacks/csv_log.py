@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import TextIO
 
 from keras_vit_scale.training.callbacks.step_logger import StepLogger
 from keras_vit_scale.training.checkpoint import write_text
@@ -40,28 +41,29 @@ class CSVLog(StepLogger):
     5,0.0
     """
 
-    def __init__(self, path, every):
+    def __init__(self, path: str | Path, every: int):
         super().__init__(every)
         self.path = Path(path)
-        self._columns, self._file = ["step"], None
+        self._columns = ["step"]
+        self._file: TextIO | None = None
 
-    def open(self, step):
+    def open(self, step: int) -> None:
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._columns, rows = read_log(self.path)
         self._rewrite([row for row in rows if int(row["step"]) <= step])
 
-    def write(self, step, values):
+    def write(self, step: int, values: dict[str, float]) -> None:
         row = {"step": step, **values}
         new = [name for name in values if name not in self._columns]
-        if new:
+        if new or self._file is None:
             self._columns += new
             self._rewrite([*read_log(self.path)[1], row])
         else:
             self._writer(self._file).writerow(row)
             self._file.flush()
 
-    def close(self):
+    def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

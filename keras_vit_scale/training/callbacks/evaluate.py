@@ -2,16 +2,18 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_vit_scale.training.callbacks.steps import StepCallback
+from keras_vit_scale.types import Logs
 
 
 @contextlib.contextmanager
-def undisturbed(model: keras.Model):
+def undisturbed(model: keras.Model) -> Iterator[None]:
     """Leaves a model within `fit` to be evaluated, and its training as it was.
 
     `evaluate` resets the metrics that `fit` adds up over an epoch and, on PyTorch,
@@ -65,7 +67,15 @@ class EvaluateEvery(StepCallback):
     ([2, 4, 5], ['step', 'val_loss'])
     """
 
-    def __init__(self, data, every, *, prefix="val_", batch_size=None, steps=None):
+    def __init__(
+        self,
+        data: Any,
+        every: int,
+        *,
+        prefix: str = "val_",
+        batch_size: int | None = None,
+        steps: int | None = None,
+    ):
         super().__init__(every, at_end=True)
         if isinstance(data, Iterator):
             raise ValueError(
@@ -74,9 +84,9 @@ class EvaluateEvery(StepCallback):
             )
         self.data, self.prefix = data, prefix
         self.batch_size, self.steps = batch_size, steps
-        self.history = []
+        self.history: list[Logs] = []
 
-    def on_step(self, step, logs):
+    def on_step(self, step: int, logs: Logs) -> None:
         data = self.data() if callable(self.data) else self.data
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         model = self.model
@@ -117,12 +127,18 @@ class FewShotEvery(StepCallback):
     >>> every_100 = kvs.training.FewShotEvery(probe, every=100)
     """
 
-    def __init__(self, probe: Callable, every, *, prefix="fewshot_"):
+    def __init__(
+        self,
+        probe: Callable[[keras.Model], Iterable[Any]],
+        every: int,
+        *,
+        prefix: str = "fewshot_",
+    ):
         super().__init__(every, at_end=True)
         self.probe, self.prefix = probe, prefix
-        self.history = []
+        self.history: list[Logs] = []
 
-    def on_step(self, step, logs):
+    def on_step(self, step: int, logs: Logs) -> None:
         model = self.model
         with undisturbed(model):
             results = self.probe(model)

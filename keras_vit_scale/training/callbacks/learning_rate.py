@@ -3,6 +3,7 @@
 import keras
 
 from keras_vit_scale.training.callbacks.steps import StepCallback, own_optimizer
+from keras_vit_scale.types import Logs
 
 
 def rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
@@ -37,5 +38,5 @@ class LearningRate(StepCallback):
     [0.15]
     """
 
-    def on_step(self, step, logs):
+    def on_step(self, step: int, logs: Logs) -> None:
         logs["learning_rate"] = rate_at(own_optimizer(self.model), step - 1)

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_vit_scale.optimizers.decoupled import weight_axes
 from keras_vit_scale.training.callbacks.steps import StepCallback, own_optimizer
+from keras_vit_scale.types import Logs
 
 
 def weight_norms(variables: Sequence[keras.Variable], per_layer: bool = False) -> dict[str, float]:
@@ -71,7 +72,7 @@ class Norms(StepCallback):
     [4.0]
     """
 
-    def __init__(self, every, *, gradients=True, per_layer=False):
+    def __init__(self, every: int, *, gradients: bool = True, per_layer: bool = False):
         super().__init__(every)
         self.gradients, self.per_layer = gradients, per_layer
 
@@ -89,7 +90,7 @@ class Norms(StepCallback):
                 f"Received: an optimizer {type(own_optimizer(model)).__name__} without it"
             )
 
-    def on_step(self, step, logs):
+    def on_step(self, step: int, logs: Logs) -> None:
         model = self.model
         logs.update(weight_norms(model.trainable_variables, self.per_layer))
         if self.gradients:

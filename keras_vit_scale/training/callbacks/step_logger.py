@@ -5,6 +5,7 @@ import numbers
 import keras
 
 from keras_vit_scale.training.callbacks.steps import StepCallback
+from keras_vit_scale.types import Logs
 
 
 class StepLogger(StepCallback):
@@ -24,22 +25,22 @@ class StepLogger(StepCallback):
 
     writes = True
 
-    def __init__(self, every):
+    def __init__(self, every: int):
         super().__init__(every, at_end=True)
 
-    def open(self, step):
+    def open(self, step: int) -> None:
         """Called when training begins, with the steps done so far."""
 
-    def write(self, step, values):
+    def write(self, step: int, values: dict[str, float]) -> None:
         """Called with the numbers of a step, floats by name."""
         raise NotImplementedError
 
-    def close(self):
+    def close(self) -> None:
         """Called when training has ended."""
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._written = -1, set()
+        self._written: tuple[int, set[str]] = -1, set()
         self._in_epoch = False
         self._writes_here = _is_first_process()
         if self._writes_here:
@@ -49,7 +50,7 @@ class StepLogger(StepCallback):
         super().on_epoch_begin(epoch, logs)
         self._in_epoch = True
 
-    def between_steps(self, logs):
+    def between_steps(self, logs: Logs) -> None:
         if logs or self._is_due():
             self.recount()
             self._act(logs)
@@ -64,7 +65,7 @@ class StepLogger(StepCallback):
         if self._writes_here:
             self.close()
 
-    def on_step(self, step, logs):
+    def on_step(self, step: int, logs: Logs) -> None:
         if self._in_epoch:  # at its end Keras has put them in
             logs = {**self.model.get_metrics_result(), **logs}
         # The end of the training comes to the step of the last epoch's end: only what is new.
@@ -75,7 +76,7 @@ class StepLogger(StepCallback):
             self.write(step, new)
 
 
-def numbers_of(logs) -> dict[str, float]:
+def numbers_of(logs: Logs) -> dict[str, float]:
     """The numbers among logs, tensors of one included, as floats."""
     values = {}
     for name, value in logs.items():

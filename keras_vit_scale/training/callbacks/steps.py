@@ -17,6 +17,7 @@ import time
 import keras
 
 from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.types import Logs
 
 # Left in the `logs` of `on_train_begin` by a logger, for the callbacks after it.
 _A_LOGGER = "keras_vit_scale_logger"
@@ -61,13 +62,13 @@ class StepCounter(keras.callbacks.Callback):
         """Seconds of the clock by which it measures."""
         return time.perf_counter()
 
-    def between_steps(self, logs):
+    def between_steps(self, logs: Logs) -> None:
         """Called with the host's count in `self.step` before each step (or call of the compiled
         function, which with `steps_per_execution` does several). Must not wait for the device
         unless there is a reason: use `self._model` where stale values do.
         """
 
-    def recount(self):
+    def recount(self) -> None:
         """Waits for the device and sets `step` to what the optimizer has really done."""
         # Keras' property `model` also gives the variables their values on JAX.
         done = steps_done(self.model)
@@ -122,14 +123,14 @@ class StepCallback(StepCounter):
     #: Seconds that all callbacks of this process have spent in `on_step`, ever.
     seconds_in_callbacks = 0.0
 
-    def __init__(self, every, *, at_end=False):
+    def __init__(self, every: int, *, at_end: bool = False):
         super().__init__()
         check_positive_integers(every=every)
         self.every = every
         self.at_end = at_end
         self._last = 0
 
-    def on_step(self, step, logs):
+    def on_step(self, step: int, logs: Logs) -> None:
         """What is done after step `step`; results go into `logs`."""
         raise NotImplementedError
 
@@ -146,7 +147,7 @@ class StepCallback(StepCounter):
                 f"say. Received: {type(self).__name__} after {logs[_A_LOGGER]}"
             )
 
-    def between_steps(self, logs):
+    def between_steps(self, logs: Logs) -> None:
         if self._is_due():
             self.recount()
             if self._is_due():

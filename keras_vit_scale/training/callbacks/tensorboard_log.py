@@ -32,16 +32,15 @@ class TensorBoardLog(StepLogger):
     ['tfevents']
     """
 
-    def __init__(self, directory, every):
+    def __init__(self, directory: str | Path, every: int):
         super().__init__(every)
         self.directory = Path(directory)
-        self._events = None
 
-    def open(self, step):
+    def open(self, step: int) -> None:
         self._events = EventFile(self.directory, step)
 
-    def write(self, step, values):
+    def write(self, step: int, values: dict[str, float]) -> None:
         self._events.write(step, values)
 
-    def close(self):
+    def close(self) -> None:
         self._events.close()

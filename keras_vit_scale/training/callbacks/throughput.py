@@ -6,6 +6,7 @@ from keras_vit_scale.models import AttentionPooling, Encoder, PatchEmbedding, Vi
 from keras_vit_scale.models.config import check_positive_integers
 from keras_vit_scale.planning import forward_flops, this_accelerator, training_flops
 from keras_vit_scale.training.callbacks.steps import StepCallback, steps_done
+from keras_vit_scale.types import Logs
 
 
 def vit_training_flops(model: keras.Model) -> float | None:
@@ -100,7 +101,14 @@ class Throughput(StepCallback):
     >>> throughput = Throughput(every=100, flops_per_image=3 * 17.6e9, peak_flops=8 * 312e12)
     """
 
-    def __init__(self, every, *, batch_size=None, flops_per_image=None, peak_flops=None):
+    def __init__(
+        self,
+        every: int,
+        *,
+        batch_size: int | None = None,
+        flops_per_image: float | None = None,
+        peak_flops: float | None = None,
+    ):
         super().__init__(every)
         if batch_size is not None:
             check_positive_integers(batch_size=batch_size)
@@ -125,7 +133,7 @@ class Throughput(StepCallback):
         self._function = self._window = None
         self._tested = 0.0
 
-    def between_steps(self, logs):
+    def between_steps(self, logs: Logs) -> None:
         # A new function is compiled in its first step, at whose end a window begins.
         function = self._model.train_function
         if function is not self._function:
@@ -144,7 +152,7 @@ class Throughput(StepCallback):
         if self._in_training():
             self._tested += self.now() - self._test_began
 
-    def on_step(self, step, logs):
+    def on_step(self, step: int, logs: Logs) -> None:
         if self._window is None:
             return
         then, before, elsewhere = self._window

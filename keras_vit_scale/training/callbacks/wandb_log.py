@@ -1,6 +1,7 @@
 """A log in Weights & Biases."""
 
 import importlib.util
+from typing import Any
 
 from keras_vit_scale.training.callbacks.step_logger import StepLogger
 
@@ -21,22 +22,23 @@ class WandbLog(StepLogger):
         ValueError: If `every` is no positive integer.
     """
 
-    def __init__(self, every, **init):
+    def __init__(self, every: int, **init: Any):
         super().__init__(every)
         if importlib.util.find_spec("wandb") is None:
             raise ImportError("WandbLog needs the package wandb: pip install wandb")
         self.init = init
-        self._run = self._own = None
+        self._run: Any = None
+        self._own = False
 
-    def open(self, step):
+    def open(self, step: int) -> None:
         import wandb
 
         self._own = wandb.run is None
         self._run = wandb.init(**self.init) if self._own else wandb.run
 
-    def write(self, step, values):
+    def write(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
 
-    def close(self):
+    def close(self) -> None:
         if self._own:
             self._run.finish()
