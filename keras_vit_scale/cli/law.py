@@ -112,12 +112,12 @@ def law_fit(
             )  # fmt: skip
     if all(s.evidence.law is None for s in sections):
         first = sections[0]
-        where = first.source if first.name == "all" else f"{first.source}, {first.name}"
+        where = results[0] if first.name == "all" else f"{results[0]}, {first.name}"
         raise ValueError(f"{where}, {first.evidence.refused}")
     if figure is not None:
         _draw(sections, figure, compute, level)
     if report is not None:
-        write_text(report, law_page(sections, [str(p) for p in results], level))
+        write_text(report, law_page(sections, level))
     rows = [_row(s, at, level) for s in sections]
     if json:
         print(json_module.dumps(rows, indent=1))

@@ -1,17 +1,18 @@
 // Draws the charts of the page from the numbers in it. Text goes to Plotly through `plain`,
-// since Plotly reads tags and entities in whatever it is given.
+// since Plotly reads tags, entities and TeX in whatever it is given.
 "use strict";
 
-const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const plain = (text) => text.replace(/[&<>$]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 const LAW = "#d6395c";
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"];
 
 // Colours from violet to orange, light enough for a dark page and dark enough for a light one.
 function colour(i, n) {
   const hue = n > 1 ? 265 - (240 * i) / (n - 1) : 215;
-  return `hsl(${hue}, 62%, 47%)`;
+  return `hsl(${hue}, 62%, 50%)`;
 }
 
+const told = (lines) => lines.map(plain).join("<br>");
 const signed = (part) => `${part < 0 ? "−" : "+"}${Math.abs(100 * part).toFixed(1)} %`;
 
 // The traces of results: a line for each run, a colour for each size.
@@ -25,7 +26,7 @@ function results(chart, axis) {
       mode: series.runs.some((run) => run.length > 1) ? "lines+markers" : "markers",
       x: pick(axis.x),
       y: pick(chart.error),
-      hovertext: pick(chart.told.map((lines) => lines.map(plain).join("<br>"))),
+      hovertext: pick(chart.told.map(told)),
       hoverinfo: "text",
       line: { color: colour(i, chart.series.length), width: 1.2 },
       marker: { symbol: SYMBOLS[i % SYMBOLS.length], size: 7 },
@@ -82,64 +83,64 @@ function law(chart, axis) {
     line("extrapolated", inside - 1, x.length, "dash")];
 }
 
-// Where few powers of ten are in sight, 2 and 5 are labelled too.
-function ticks(values) {
-  const span = Math.log10(Math.max(...values) / Math.min(...values));
-  return span > 3 ? 1 : span > 0.7 ? "D2" : "D1";
-}
-
-function layout(chart, axis, narrow) {
-  const common = {
-    paper_bgcolor: "transparent",
-    plot_bgcolor: "transparent",
-    font: { family: "system-ui, sans-serif", size: 13 },
-    hoverlabel: { align: "left", font: { size: 12 } },
-    hovermode: "closest",
-    dragmode: "zoom",
-  };
-  const x = {
-    type: "log", title: { text: plain(axis.title) }, exponentformat: "power", automargin: true,
-  };
-  return {
-    frontier: {
-      ...common,
-      margin: { l: 10, r: 10, t: 30, b: 10 },
-      legend: narrow ? { orientation: "h", y: -0.25 } : { font: { size: 12 } },
-      xaxis: x,
-      yaxis: {
-        type: "log", title: { text: plain(chart.measure) }, automargin: true, dtick: ticks(chart.error),
-      },
-    },
-    residuals: {
-      ...common,
-      margin: { l: 10, r: 10, t: 10, b: 10 },
-      showlegend: false,
-      xaxis: x,
-      yaxis: {
-        title: { text: "Off the law" }, automargin: true, tickformat: "+.0%", zeroline: true,
-      },
-    },
-  };
-}
-
+// How far results lie off the law, in a panel of its own below.
 function residuals(chart, axis) {
+  if (!axis.law) return [];
   const { rows, off } = axis.residuals;
   const owner = new Map();
   chart.series.forEach((series, i) => series.runs.flat().forEach((row) => owner.set(row, i)));
   return [{
     type: "scatter",
     mode: "markers",
+    showlegend: false,
+    yaxis: "y2",
     x: rows.map((row) => axis.x[row]),
     y: off,
-    hovertext: rows.map((row, i) => `${signed(off[i])} off the law<br>` +
-      chart.told[row].map(plain).join("<br>")),
+    hovertext: rows.map((row, i) => `${signed(off[i])} off the law<br>${told(chart.told[row])}`),
     hoverinfo: "text",
     marker: {
-      size: 8,
+      size: 7,
       color: rows.map((row) => colour(owner.get(row), chart.series.length)),
       symbol: rows.map((row) => SYMBOLS[owner.get(row) % SYMBOLS.length]),
     },
   }];
+}
+
+function layout(chart, axis, narrow) {
+  const panels = axis.law ? [0.3, 1] : [0, 1];
+  return {
+    paper_bgcolor: "transparent",
+    plot_bgcolor: "transparent",
+    font: { family: "system-ui, sans-serif", size: 13 },
+    margin: { l: 10, r: 10, t: 30, b: 10 },
+    legend: narrow ? { orientation: "h", y: -0.18 } : { font: { size: 12 } },
+    hoverlabel: { align: "left", font: { size: 12 } },
+    hovermode: "closest",
+    dragmode: "zoom",
+    xaxis: {
+      type: "log",
+      title: { text: plain(axis.title) },
+      exponentformat: "power",
+      automargin: true,
+      anchor: axis.law ? "y2" : "y",
+    },
+    yaxis: {
+      type: "log",
+      title: { text: plain(chart.measure) },
+      tickformat: "~g",
+      nticks: 8,
+      automargin: true,
+      domain: panels,
+    },
+    yaxis2: {
+      title: { text: "Off the law" },
+      tickformat: "+.0%",
+      zeroline: true,
+      automargin: true,
+      domain: [0, 0.22],
+      visible: Boolean(axis.law),
+    },
+  };
 }
 
 const CONFIG = {
@@ -151,14 +152,9 @@ const CONFIG = {
 
 function draw(section, chart, chosen) {
   const axis = chart.axes[chosen];
+  const traces = [results, frontier, law, residuals].flatMap((part) => part(chart, axis));
   const looks = layout(chart, axis, section.clientWidth < 640);
-  const traces = [...results(chart, axis), frontier(chart, axis), ...law(chart, axis)];
-  Plotly.react(section.querySelector(".frontier"), traces, looks.frontier, CONFIG);
-  const off = section.querySelector(".residuals-chart");
-  off.hidden = !axis.residuals;
-  if (axis.residuals) {
-    Plotly.react(off.querySelector(".residuals"), residuals(chart, axis), looks.residuals, CONFIG);
-  }
+  Plotly.react(section.querySelector(".frontier"), traces, looks, CONFIG);
   for (const part of section.querySelectorAll("[data-axis]")) {
     part.hidden = Number(part.dataset.axis) !== chosen;
   }
@@ -174,8 +170,8 @@ document.querySelectorAll("section[data-chart]").forEach((section) => {
 // Paper is narrower than most windows.
 function fit(printing) {
   document.querySelectorAll(".js-plotly-plot").forEach((plot) => {
-    if (printing) Plotly.relayout(plot, { width: 680 });
-    else Plotly.relayout(plot, { width: null, autosize: true });
+    const size = printing ? { width: 680, height: 480 } : { width: null, height: null };
+    Plotly.relayout(plot, { ...size, autosize: !printing });
   });
 }
 window.matchMedia("print").addEventListener("change", (event) => fit(event.matches));

@@ -23,7 +23,7 @@ MEANINGS = {
     "a": "scale",
     "b": "exponent: how fast the error falls",
     "c": "floor: the error that endless compute leaves",
-    "d": "shift: how much compute no training is worth",
+    "d": "shift: the compute that a model without training is worth",
     "e0": "ceiling: the error without training",
 }
 
@@ -123,10 +123,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
     left_out = len(rows) - MOST_ROWS
     if left_out > 0:
         caption += f" The first {MOST_ROWS} of {len(rows):,} rows."
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    rows = rows[:MOST_ROWS]
+    # Words are read from the left, numbers compared from the right.
+    looks = [
+        "" if any(c.isdigit() for row in rows for c in row[i]) else ' class="text"'
+        for i in range(len(header))
+    ]
+    head = "".join(
+        f'<th scope="col"{look}>{escape(name)}</th>'
+        for name, look in zip(header, looks, strict=True)
+    )
     body = "".join(
-        f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>\n"
-        for row in rows[:MOST_ROWS]
+        "<tr>"
+        + "".join(f"<td{look}>{escape(t)}</td>" for t, look in zip(row, looks, strict=True))
+        + "</tr>\n"
+        for row in rows
     )
     told = f"<caption>{escape(caption.strip())}</caption>" if caption else ""
     return (
@@ -178,14 +189,12 @@ def _section(i, s, shown, level):
             for j in range(len(s.axes))
         )
         parts.append(f"<fieldset><legend>Along</legend>{choices}</fieldset>")
-    parts.append('<div class="chart"><div class="frontier"></div></div>')
+    told = (
+        f"{s.title}, by size, with frontier, law and residuals; the tables below hold the numbers"
+    )
+    parts.append(f'<div class="frontier" role="img" aria-label="{escape(told)}"></div>')
     parts.append("<noscript><p>The charts need JavaScript; the tables do not.</p></noscript>")
     parts += [_law(j, axis, s.at if j == 0 else (), level) for j, axis in enumerate(s.axes)]
-    parts.append(
-        '<div class="residuals-chart"><h3>How far the results lie off the law</h3>'
-        "<p>Those that the law was fitted to. A law that fits leaves no bend here.</p>"
-        '<div class="chart"><div class="residuals"></div></div></div>'
-    )
     parts.append(_frontier(s))
     if s.advice:
         parts.append(f"<h3>What to try next</h3>{sentences(s.advice)}")
@@ -219,13 +228,14 @@ def _law(j, axis, at, level):
     between = [f"{level:.0%} interval", f"{level:.0%} for one more run"] if intervals else []
     return (
         f'<div data-axis="{j}"><p class="law">{escape(str(law))}</p>'
-        f"<p>C is {escape(axis.title)}; the law's {law.points:,} points lie "
-        f'{law.rms_log_error:.1%} off (rms).</p>\n<div class="columns">'
+        f"<p>C: {escape(axis.title)}. The law's {law.points:,} points lie "
+        f"{law.rms_log_error:.1%} off (rms), as the lower part of the chart shows: a law that fits "
+        "leaves no bend there.</p>\n"
         + table(
             ["Parameter", "Value", f"{level:.0%} interval", "Meaning"], parameters, "Parameters."
         )
         + table([axis.title, "Expected error", *between, ""], rows, "What more would bring.")
-        + "</div></div>"
+        + "</div>"
     )
 
 
@@ -233,7 +243,7 @@ def _frontier(s):
     """The results on the frontier, with what the law says of each."""
     on = s.evidence.frontier
     law = s.evidence.law
-    columns = [c for c in s.columns.columns if c != s.measure][:8]
+    columns = [c for c in s.columns.columns if c not in (s.measure, "error")][:8]
     rows = []
     for i in on:
         point = s.evidence.points.iloc[i]

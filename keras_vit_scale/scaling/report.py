@@ -118,7 +118,7 @@ def study_page(config: StudyConfig, results: pd.DataFrame, findings: list[Findin
             "<p>The error is the mean over the choices of the few examples, error_sd its standard "
             "deviation. A training step counts as three forward passes; a TPUv3 core is taken at "
             "the speed that the published cost of g/14 implies.</p>"
-            + table(shown, rows, "All results are in results.csv."),
+            f'<div class="all">{table(shown, rows, "All results are in results.csv.")}</div>',
         ),
         ("Configuration", f"<pre>{escape(dump_config(config))}</pre>"),
     ]
@@ -153,7 +153,7 @@ def law_section(
         name: Of the group; "all" if there is only one.
         evidence: Its results and law.
         columns: The rows of the table they come from.
-        source: The file.
+        source: The file; the page tells its name alone.
         compute, error: Names of the columns.
         axes: Columns to draw along, besides; by default what looks like a cost.
         at: Compute to predict the error at.
@@ -183,17 +183,17 @@ def law_section(
         evidence=evidence,
         axes=axes_of(evidence, columns, compute, axes or None),
         columns=columns,
-        source=source,
+        source=Path(source).name,
         at=at,
     )
 
 
-def law_page(sections: Sequence[Section], sources: Sequence[str], level: float) -> str:
+def law_page(sections: Sequence[Section], level: float) -> str:
     """The page about anybody's results."""
     results = sum(len(s.evidence.points) for s in sections)
     return page(
         "Scaling laws",
-        f"{results:,} results of {', '.join(sources)}.",
+        f"{results:,} results of {', '.join(dict.fromkeys(s.source for s in sections))}.",
         sections,
         made=_made(),
         level=level,
