@@ -73,7 +73,8 @@ def weigh(points: pd.DataFrame, *, law=None, all_points: bool = False) -> Eviden
         weights = points["weight"].to_numpy(float)[chosen] if "weight" in points else None
         fitted = fit_law(x[chosen], y[chosen], weights=weights, **kind)
     except ValueError as reason:
-        among = f"point{'s' * (chosen.sum() != 1)}" + " on the frontier" * (not all_points)
-        told = f"{chosen.sum():,} {among} of {len(x):,}: {reason}"
+        counted = f"{chosen.sum():,} point{'s' if chosen.sum() != 1 else ''}"
+        among = "" if all_points else " on the frontier"
+        told = f"{counted}{among} of {len(x):,}: {reason}"
         return Evidence(points, on, chosen, refused=told)
     return Evidence(points, on, chosen, fitted, notes=notes + fitted.warnings)
