@@ -110,7 +110,8 @@ def write(path, content):
 @pytest.mark.parametrize(("content", "options"), GOOD.values(), ids=GOOD)
 def test_however_it_is_written(content, options, tmp_path, capsys):
     path = write(tmp_path / "r.csv", content)
-    assert cli.run(["law", "fit", path, "--law", "double-saturating", *options]) == 0
+    options = [*options, "--law", "double-saturating", "--report", str(tmp_path / "law.html")]
+    assert cli.run(["law", "fit", path, *options]) == 0
     assert capsys.readouterr().out.startswith(LAW)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json as json_module
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -80,6 +81,8 @@ def law_fit(
         )
     if size and not trunk:
         raise ValueError("--size says which trunks are repeats: give --trunk too")
+    if not all(0 < c < math.inf for c in at):
+        raise ValueError(f"--at must be positive amounts of compute. Received: {at}")
     tails(level)
     if law:
         law_class(law)

@@ -1,5 +1,6 @@
 """What a page's chart shows, as numbers and words that JSON can hold."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -120,7 +121,7 @@ def _axis(evidence, column, values):
     if np.ptp(factors) <= 1e-6 * factors[0]:
         return Axis(column, title, values, evidence, float(factors[0]))
     own = None
-    if column in COSTS and evidence.law is not None:
+    if column in COSTS and evidence.fit is not None:
         own = weigh(evidence.points.assign(compute=values), law=evidence.law.name)
     return Axis(column, title, values, own)
 
@@ -217,9 +218,10 @@ def _along(axis, evidence, rows, place, level):
     return shown
 
 
-def _numbers(values) -> list[float]:
-    """As many digits as a picture can show."""
-    return [float(f"{v:.6g}") for v in np.asarray(values, dtype=float).tolist()]
+def _numbers(values) -> list[float | None]:
+    """As many digits as a picture can show; JSON has no number for what is not finite."""
+    values = np.asarray(values, dtype=float).tolist()
+    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in values]
 
 
 def cell(value) -> str:

@@ -243,16 +243,22 @@ def _frontier(s):
     """The results on the frontier, with what the law says of each."""
     on = s.evidence.frontier
     law = s.evidence.law
-    columns = [c for c in s.columns.columns if c not in (s.measure, "error")][:8]
+    # By position, since a table of others may have a name twice.
+    columns = [i for i, c in enumerate(s.columns.columns) if c not in (s.measure, "error")][:8]
     rows = []
     for i in on:
         point = s.evidence.points.iloc[i]
-        row = [cell(v) for v in s.columns[columns].iloc[i]] + [f"{point['error']:.4f}"]
+        row = [cell(v) for v in s.columns.iloc[i, columns]] + [f"{point['error']:.4f}"]
         if law is not None:
             off = point["error"] / law.predict(point["compute"]) - 1
             row.append(f"{off:+.1%}")
         rows.append([*row, str(s.evidence.points.index[i])])
-    header = [*columns, "error", *(["off the law"] if law is not None else []), "line"]
+    header = [
+        *(cell(c) for c in s.columns.columns[columns]),
+        "error",
+        *(["off the law"] if law is not None else []),
+        "line",
+    ]
     return "<h3>The frontier</h3>" + table(
         header, rows, f"Results that none beats with less; lines are of {cell(s.source)}."
     )

@@ -192,7 +192,9 @@ def divide(
     if by is not None:
         columns = [by]
     else:
-        columns = [c for c in ("task", "shots") if c in rows and rows[c].nunique() > 1]
+        columns = [
+            c for c in ("task", "shots") if list(rows).count(c) == 1 and rows[c].nunique() > 1
+        ]
     if not columns:
         return {"all": points}
     return {
