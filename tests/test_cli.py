@@ -116,6 +116,10 @@ MISTAKES = {
     "no such file": (["law", "fit", "none.csv"], "none.csv"),
     "no such folder": (["study", "report", "none"], "none"),
     "no results": (["law", "fit"], "Name a CSV file or a study's folder"),
+    "an axis of words": (
+        ["law", "fit", "r.csv", "--compute", "hours", "--error", "top1", "--axes", "kind"],
+        "Each kind must be positive to be an axis. Received: 'a'",
+    ),
     "missing axis": (
         ["law", "fit", "r.csv", "--compute", "hours", "--error", "top1", "--axes", "days"],
         "columns of --axes. Received: no ['days']",

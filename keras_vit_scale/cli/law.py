@@ -145,7 +145,7 @@ def _draw(sections, figure, compute, level):
         label = next((points[c] for c in ("size", "trunk") if c in points), None)
         ax = draw_frontier(
             points["compute"], points["error"], label, s.evidence.fit or s.evidence.law,
-            compute_label=compute, error_label=s.measure, level=level,
+            compute_label=compute, error_label=s.measure, level=level, trunks=points.get("trunk"),
         )  # fmt: skip
         ax.figure.savefig(path, dpi=150)
 

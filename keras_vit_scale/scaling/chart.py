@@ -93,6 +93,9 @@ def axes_of(evidence: Evidence, columns: pd.DataFrame, compute: str, wanted=None
         compute: Name of the column that is the law's compute.
         wanted: Names of other columns; by default what measures a cost (`COSTS`), then other
             columns of positive numbers that span a factor of 10.
+
+    Raises:
+        ValueError: If a wanted column holds something else than positive numbers.
     """
     own = evidence.points["compute"].to_numpy(float)
     axes = [Axis(compute, COSTS.get(compute, compute), own, evidence)]
@@ -102,15 +105,14 @@ def axes_of(evidence: Evidence, columns: pd.DataFrame, compute: str, wanted=None
         if column == compute or list(columns.columns).count(column) != 1:
             continue
         values = pd.to_numeric(columns[column], errors="coerce").to_numpy(float)
-        if not (np.isfinite(values) & (values > 0)).all():
-            continue
-        if not (wanted or column in COSTS) and not (
-            values.max() >= 10 * max(1e-9, values.min()) and values.max() > 1
-        ):
-            continue
-        if np.array_equal(values, judged):
-            continue
-        axes.append(_axis(evidence, column, values))
+        valid = np.isfinite(values) & (values > 0)
+        if wanted and not valid.all():
+            row = columns[column].iloc[valid.argmin()]
+            raise ValueError(f"Each {column} must be positive to be an axis. Received: {row!r}")
+        # Rates and accuracies are no costs, however positive.
+        cost = column in COSTS or (values.max() >= 10 * values.min() and values.max() > 1)
+        if valid.all() and (wanted or cost) and not np.array_equal(values, judged):
+            axes.append(_axis(evidence, column, values))
     return axes[:MOST_AXES]
 
 

@@ -20,19 +20,22 @@ def draw_frontier(
     compute_label: str = "Training compute (FLOPs)",
     error_label: str = "Error",
     core_days: bool = False,
+    trunks=None,
     level: float = 0.9,
 ):
     """Draws results, their Pareto frontier and a law on log-log axes.
 
     Args:
         compute, error: The results.
-        sizes: A label each; points with one label share a colour and a line.
+        sizes: A label each; points with one label share a colour, and a line
+            unless they are of several `trunks`.
         law: A `Law`, drawn through the points and dashed beyond those it was fitted to, or a
             `FrontierFit`, drawn with its band.
         ax: A matplotlib axes; a new figure's by default.
         compute_label, error_label: Names of the axes.
         core_days: Whether compute is in FLOPs and a second axis above should
             show TPUv3 core-days.
+        trunks: What shares a run, a label each: a line of its own.
         level: Of the band.
 
     Returns:
@@ -47,6 +50,7 @@ def draw_frontier(
     """
     compute, error = check_points(compute, error)
     lines = sizes is not None
+    trunks = np.zeros(len(compute)) if trunks is None else np.asarray(trunks)
     sizes = np.array(["results"] * len(compute) if sizes is None else [str(s) for s in sizes])
     if ax is None:
         # A figure of its own, without pyplot: no global state, no window.
@@ -62,10 +66,11 @@ def draw_frontier(
         few = len(mine) <= MOST_DRAWN
         if not few:
             mine = np.random.default_rng(0).choice(mine, MOST_DRAWN, replace=False)
-        ax.plot(
-            compute[mine], error[mine], "-o" if lines and few else "o", color=colour, label=name,
-            markersize=5, linewidth=1.1,
-        )  # fmt: skip
+        ax.plot(compute[mine], error[mine], "o", color=colour, label=name, markersize=5)
+        if lines and few:
+            for trunk in dict.fromkeys(trunks[mine]):
+                run = mine[trunks[mine] == trunk]
+                ax.plot(compute[run], error[run], "-", color=colour, linewidth=1.1)
     frontier = pareto_frontier(compute, error)
     ax.plot(
         compute[frontier], error[frontier], "o", markersize=10, markerfacecolor="none",
