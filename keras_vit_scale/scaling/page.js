@@ -54,7 +54,7 @@ function law(chart, axis) {
   if (low) {
     traces.push({
       type: "scatter",
-      name: `${100 * chart.level} % band`,
+      name: `${Number((100 * chart.level).toPrecision(4))} % band`,
       x: [...x, ...[...x].reverse()],
       y: [...high, ...[...low].reverse()],
       mode: "lines",

@@ -248,17 +248,12 @@ def _frontier(s):
     rows = []
     for i in on:
         point = s.evidence.points.iloc[i]
-        row = [cell(v) for v in s.columns.iloc[i, columns]] + [f"{point['error']:.4f}"]
+        row = [str(s.evidence.points.index[i]), f"{point['error']:.4f}"]
         if law is not None:
-            off = point["error"] / law.predict(point["compute"]) - 1
-            row.append(f"{off:+.1%}")
-        rows.append([*row, str(s.evidence.points.index[i])])
-    header = [
-        *(cell(c) for c in s.columns.columns[columns]),
-        "error",
-        *(["off the law"] if law is not None else []),
-        "line",
-    ]
+            row.append(f"{point['error'] / law.predict(point['compute']) - 1:+.1%}")
+        rows.append([*row, *(cell(v) for v in s.columns.iloc[i, columns])])
+    header = ["line", "error", *(["off the law"] if law is not None else [])]
+    header += [cell(c) for c in s.columns.columns[columns]]
     return "<h3>The frontier</h3>" + table(
         header, rows, f"Results that none beats with less; lines are of {cell(s.source)}."
     )

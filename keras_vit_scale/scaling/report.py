@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from keras_vit_scale.planning import tpuv3_core_days
-from keras_vit_scale.scaling.chart import axes_of, cell
+from keras_vit_scale.scaling.chart import COSTS, axes_of, cell
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, dump_config, load_config
 from keras_vit_scale.scaling.evidence import Evidence
 from keras_vit_scale.scaling.figure import draw_findings
@@ -177,7 +177,7 @@ def law_section(
         )
     return Section(
         name=name,
-        title=f"{error} against {compute}" if name == "all" else name,
+        title=f"{error} against {COSTS.get(compute, compute)}" if name == "all" else name,
         measure=error,
         found=found,
         evidence=evidence,

@@ -75,6 +75,8 @@ def read_table(path: str | Path) -> Table:
     if not rows:
         raise ValueError(f"Cannot read {path} as CSV: it is empty")
     header = [name.strip() for name in rows[0]]
+    while not header[-1]:  # cells that a spreadsheet left at the end
+        header.pop()
     for line, row in zip(lines[1:], rows[1:], strict=True):
         if len(row) != len(header):
             if any(map(str.strip, row[len(header) :])) or len(row) < len(header):
