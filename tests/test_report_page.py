@@ -199,6 +199,13 @@ def test_print_view(law_page, opened):
     page = opened(law_page, color_scheme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(background) != "rgb(255, 255, 255)"
+    # Plotly's own colours would leave some words of the chart dark on dark.
+    fills = page.evaluate(
+        """[...document.querySelectorAll('.main-svg text')]
+            .filter(text => text.textContent && text.getBoundingClientRect().width)
+            .map(text => getComputedStyle(text).fill)"""
+    )
+    assert set(fills) == {"rgb(230, 234, 240)"}
     page.emulate_media(media="print")
     until(page, "document.querySelector('.frontier').layout.width == 680")
     assert page.evaluate(background) == "rgb(255, 255, 255)"

@@ -154,20 +154,20 @@ def number(value: float) -> str:
 
 
 def _overview(sections):
+    """A row for each section, leading to it."""
     rows = []
     for i, s in enumerate(sections):
         law = s.evidence.law
         rows.append(
             f'<tr><td><a href="#law-{i}">{escape(s.title)}</a></td>'
             f"<td>{s.evidence.best['error']:.4f}</td>"
-            f"<td>{escape(str(law) if law else 'none')}</td>"
+            f'<td class="text">{escape(str(law) if law else "none")}</td>'
             f"<td>{f'{law.rms_log_error:.1%}' if law else ''}</td></tr>"
         )
-    return (
-        '<nav class="table"><table><thead><tr><th scope="col">Measure</th><th scope="col">'
-        'Best error</th><th scope="col">Law</th><th scope="col">Off (rms)</th></tr></thead><tbody>'
-        f"{''.join(rows)}</tbody></table></nav>"
-    )
+    return f"""<nav class="table"><table>
+<thead><tr><th scope="col">Measure</th><th scope="col">Best error</th>
+<th scope="col" class="text">Law</th><th scope="col">Off (rms)</th></tr></thead>
+<tbody>{"".join(rows)}</tbody></table></nav>"""
 
 
 def _section(i, s, shown, level):
