@@ -83,11 +83,17 @@ def test_law_fit_predicts_and_draws(table, tmp_path, capsys):
     )
     printed = capsys.readouterr().out
     assert "E = 0.1 + 0.6 (C + 2)^-0.4" in printed
-    assert f"at 100: {0.6 * 102**-0.4 + 0.1:.4f}\n" in printed
-    assert f"at 1e+06: {0.6 * (1e6 + 2) ** -0.4 + 0.1:.4f}   (extrapolation)" in printed
+    assert f"at 100: {0.6 * 102**-0.4 + 0.1:.4f}   (0.1" in printed
+    assert f"at 1e+06: {0.6 * (1e6 + 2) ** -0.4 + 0.1:.4f}   (0.1" in printed
+    assert printed.count("(extrapolation)") == 1
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert cli.run(["law", "fit", str(table), *options, "--by", "kind", "--json"]) == 0
+    options += ["--by", "kind", "--figure", str(figure)]
+    assert cli.run(["law", "fit", str(table), *options, "--json"]) == 0
     laws = json.loads(capsys.readouterr().out)
+    # Of several groups, a figure each.
+    assert {p.name for p in tmp_path.glob("*.png")} == {
+        "law.png", "law-kind-a.png", "law-kind-b.png"
+    }  # fmt: skip
     assert [law["group"] for law in laws] == ["kind a", "kind b"]
     assert laws[1]["b"] == pytest.approx(0.4, rel=1e-3)
 
@@ -109,10 +115,14 @@ MISTAKES = {
     "too many held out": (["study", "run", "--held-out", "1797"], "leave some on both sides"),
     "no such file": (["law", "fit", "none.csv"], "none.csv"),
     "no such folder": (["study", "report", "none"], "none"),
-    "figure of groups": (
-        ["law", "fit", "r.csv", "--compute", "hours", "--error", "top1", "--by", "kind",
-         "--figure", "x.png"],
-        "one group",
+    "no results": (["law", "fit"], "Name a CSV file or a study's folder"),
+    "an axis of words": (
+        ["law", "fit", "r.csv", "--compute", "hours", "--error", "top1", "--axes", "kind"],
+        "Each kind must be positive to be an axis. Received: 'a'",
+    ),
+    "missing axis": (
+        ["law", "fit", "r.csv", "--compute", "hours", "--error", "top1", "--axes", "days"],
+        "columns of --axes. Received: no ['days']",
     ),
     "missing column": (["law", "fit", "r.csv"], "no ['flops', 'error']"),
 }  # fmt: skip

@@ -2,90 +2,126 @@
 
 import dataclasses
 import json as json_module
+import math
+import re
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+_COLUMN = arg(metavar="COLUMN")
+_COLUMNS = arg(metavar="[COLUMN [COLUMN ...]]")
+
 
 def law_fit(
-    results: Positional[Path],
+    results: Positional[tuple[Path, ...]],
     /,
     compute: str = "flops",
     error: str = "error",
-    by: Annotated[str, arg(metavar="COLUMN")] = "",
-    trunk: Annotated[str, arg(metavar="COLUMN")] = "",
-    size: Annotated[str, arg(metavar="COLUMN")] = "",
-    weight: Annotated[str, arg(metavar="COLUMN")] = "",
-    law: str = "double-saturating",
+    accuracy: Annotated[str, _COLUMN] = "",
+    percent: bool = False,
+    by: Annotated[str, _COLUMN] = "",
+    trunk: Annotated[tuple[str, ...], _COLUMNS] = (),
+    size: Annotated[str, _COLUMN] = "",
+    weight: Annotated[str, _COLUMN] = "",
+    axes: Annotated[tuple[str, ...], _COLUMNS] = (),
+    law: str = "",
     all_points: bool = False,
     at: tuple[float, ...] = (),
     level: float = 0.9,
     figure: Path | None = None,
+    report: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Fit the law E = a (C + d)^-b + c to the frontier of a CSV file.
+    """Fit a law such as E = a (C + d)^-b + c to the frontier of a CSV file or a study's folder.
 
     For example:
 
-      keras-vit-scale law fit my_study/results.csv
+      keras-vit-scale law fit my_study/ --report law.html
       keras-vit-scale law fit runs.csv --compute gpu_hours --error val_error --at 1000 10000
-      keras-vit-scale law fit runs.csv --trunk run --size model --at 1e20 --json
+      keras-vit-scale law fit runs.csv --accuracy top1 --percent --trunk model seed --size model
+      keras-vit-scale law fit runs.csv --by data_set --at 1e20 --json
 
     Args:
-        results: A CSV file with a header, one result a row.
+        results: CSV files with a header and one result a row, plain or gzipped, or folders of
+            studies. Each gets laws of its own.
         compute: Column of compute, in any unit; the law is in that unit.
         error: Column of errors, in (0, 1].
+        accuracy: Column of accuracies, in place of --error.
+        percent: Errors or accuracies are in percent.
         by: A column that divides the rows; each group gets a law of its own. Columns "task" and
             "shots" with several values do so unasked.
-        trunk: Column that names what shares one run, such as size and seed. With it the law is
-            corrected for the luck that a frontier selects, and comes with intervals.
+        trunk: Columns that name what shares one run: its results are no independent evidence.
+            Columns "size" and "seed" do so unasked.
         size: Column that names the size, with --trunk: trunks of one size are repeats.
-        weight: Column of what each row counts, without --trunk.
-        law: The form: "power", "power+floor", "double-saturating" or "sigmoidal".
-        all_points: Fit to all points instead of the Pareto frontier.
+        weight: Column of what each row counts; without intervals then.
+        axes: Columns that the report can be switched to; by default what looks like a cost.
+        law: The form: "power", "power+floor", "double-saturating" or "sigmoidal"; by default
+            the library's.
+        all_points: Fit to all points instead of the Pareto frontier; without intervals then.
         at: Also predict the error at these amounts of compute.
         level: Of the intervals.
-        figure: Draw points and law to this file (.png, .pdf, .svg); needs a single group.
+        figure: Draw points, law and band to this file (.png, .pdf, .svg); of several groups, to
+            one for each, its name in the file's.
+        report: Write an interactive page (.html) that needs no network.
         json: Print JSON.
     """
-    from keras_vit_scale.scaling.bootstrap import fit_frontier, tails
-    from keras_vit_scale.scaling.fit import fit_law
+    from keras_vit_scale.scaling.bootstrap import tails
+    from keras_vit_scale.scaling.evidence import weigh
     from keras_vit_scale.scaling.forms import law_class
-    from keras_vit_scale.scaling.frontier import pareto_frontier
-    from keras_vit_scale.scaling.results import read_groups
+    from keras_vit_scale.scaling.report import law_page, law_section
+    from keras_vit_scale.scaling.tables import divide, read_table
+    from keras_vit_scale.training.checkpoint import write_text
 
+    if not results:
+        raise ValueError("Name a CSV file or a study's folder. Received: none")
     if trunk and (weight or all_points):
         raise ValueError(
             "--trunk selects frontiers of unweighted results: leave --weight and --all-points out"
         )
     if size and not trunk:
         raise ValueError("--size says which trunks are repeats: give --trunk too")
-    law_class(law), tails(level)
-    columns = {"weight": weight or None, "trunk": trunk or None, "size": size or None}
-    groups = read_groups(results, compute, error, by or None, **columns)
-    if figure is not None and len(groups) > 1:
-        raise ValueError(f"A figure shows one group. Received: {', '.join(groups)}")
-    rows = []
-    for name, points in groups.items():
-        x, y = points["compute"].to_numpy(), points["error"].to_numpy()
-        chosen = slice(None) if all_points else pareto_frontier(x, y)
-        intervals = None
-        try:
-            if trunk:
-                intervals = fit_frontier(x, y, points["trunk"], points.get("size"), law=law)
-                fitted = intervals.law
-            else:
-                counts = points["weight"].to_numpy()[chosen] if weight else None
-                fitted = fit_law(x[chosen], y[chosen], law=law, weights=counts)
-        except ValueError as reason:
-            where = str(results) if name == "all" else f"{results}, {name}"
-            among = "points" if all_points else "points on the frontier"
-            raise ValueError(f"{where}, {len(x[chosen])} {among} of {len(x)}: {reason}") from None
-        rows.append(_row(name, fitted, intervals, at, level))
-        if figure is not None:
-            ax = fitted.draw(x, y, compute_label=compute, error_label=error)
-            ax.figure.savefig(figure, dpi=150)
+    if not all(0 < c < math.inf for c in at):
+        raise ValueError(f"--at must be positive amounts of compute. Received: {at}")
+    tails(level)
+    if law:
+        law_class(law)
+    sections = []
+    for path in dict.fromkeys(results):
+        table = read_table(path)
+        runs, sizes = trunk, size
+        if not (runs or weight or all_points) and table.trunk_columns():
+            runs, sizes = table.trunk_columns(), "size"
+        missing = [c for c in axes if c not in table.rows]
+        if missing:
+            raise ValueError(
+                f"{table.source} must have the columns of --axes. Received: no {missing}, but "
+                f"{list(table.rows)}"
+            )
+        groups = divide(
+            table, compute, error, by or None, accuracy=accuracy or None, percent=percent,
+            weight=weight or None, trunk=runs, size=sizes or None,
+        )  # fmt: skip
+        for name, points in groups.items():
+            evidence = weigh(points, law=law or None, all_points=all_points)
+            if len(results) > 1:
+                name = table.source if name == "all" else f"{table.source}: {name}"
+            columns = table.rows.loc[points.index]
+            sections.append(
+                law_section(
+                    name, evidence, columns, table.source, compute=compute,
+                    error="error" if accuracy else error, axes=axes, at=at,
+                )
+            )  # fmt: skip
+    if all(s.evidence.law is None for s in sections):
+        first = sections[0]
+        where = results[0] if first.name == "all" else f"{results[0]}, {first.name}"
+        raise ValueError(f"{where}, {first.evidence.refused}")
+    if figure is not None:
+        _draw(sections, figure, compute, level)
+    if report is not None:
+        write_text(report, law_page(sections, level))
+    rows = [_row(s, at, level) for s in sections]
     if json:
         print(json_module.dumps(rows, indent=1))
         return
@@ -93,28 +129,50 @@ def law_fit(
         _print(row, level)
 
 
-def _row(name, fitted, intervals, at, level):
+def _draw(sections, figure, compute, level):
+    """A picture for each group; of several, with the group's name in the file's."""
+    from keras_vit_scale.scaling.figure import draw_frontier
+
+    taken = set()
+    for i, s in enumerate(sections):
+        path = figure
+        if len(sections) > 1:
+            name = re.sub(r"\W+", "-", s.name).strip("-")[:60]
+            name = f"{name}-{i + 1}" if name in taken or not name else name
+            taken.add(name)
+            path = figure.with_name(f"{figure.stem}-{name}{figure.suffix}")
+        points = s.evidence.points
+        label = next((points[c] for c in ("size", "trunk") if c in points), None)
+        ax = draw_frontier(
+            points["compute"], points["error"], label, s.evidence.fit or s.evidence.law,
+            compute_label=compute, error_label=s.measure, level=level, trunks=points.get("trunk"),
+        )  # fmt: skip
+        ax.figure.savefig(path, dpi=150)
+
+
+def _row(section, at, level):
     """One group's law as JSON holds it."""
-    row = {"group": name, "law": fitted.name, "text": str(fitted), **dataclasses.asdict(fitted)}
-    if intervals is not None:
-        row["warnings"] = intervals.warnings
-        row["intervals"] = intervals.parameter_intervals(level)
-        row["trunk_noise"] = intervals.trunk_noise
-    row["predictions"] = []
-    for c in at:
-        predicted = {
-            "compute": c,
-            "error": float(fitted.predict(c)),
-            "extrapolation": fitted.extrapolates(c),
-        }
-        if intervals is not None:
-            predicted["interval"] = [float(end) for end in intervals.interval(c, level)]
-        row["predictions"].append(predicted)
+    from keras_vit_scale.scaling.page import predicted_rows
+
+    evidence = section.evidence
+    row = {"group": section.name, "source": section.source, "results": len(evidence.points)}
+    if evidence.law is None:
+        return {**row, "refused": evidence.refused}
+    row |= {"law": evidence.law.name, "text": str(evidence.law)}
+    row |= {**dataclasses.asdict(evidence.law), "warnings": evidence.notes}
+    if evidence.fit is not None:
+        row["level"] = level
+        row["intervals"] = evidence.fit.parameter_intervals(level)
+        row["trunk_noise"] = evidence.fit.trunk_noise
+    row["predictions"] = predicted_rows(section.axes[0], at, level)
     return row
 
 
 def _print(row, level):
     prefix = "" if row["group"] == "all" else f"{row['group']}: "
+    if "refused" in row:
+        print(f"{prefix}no law: {row['refused']}")
+        return
     print(f"{prefix}{row['text']}   ({row['points']} points, {row['rms_log_error']:.1%} off, rms)")
     for name, (low, high) in row.get("intervals", {}).items():
         print(f"  {name}: {low:.4g} to {high:.4g}   ({level:.0%} interval)")

@@ -161,7 +161,13 @@ def _show(findings: "Findings", console: Console) -> None:
         ]
         table.add_row(size, *cells)
     console.print(table)
-    for title, lines in (("Found", describe(findings)), ("Try next", advise(findings))):
-        console.print(f"[bold]{title}[/]")
+    told = {
+        "Found": describe(findings),
+        "Left open": findings.evidence.notes,
+        "Try next": advise(findings),
+    }
+    for title, lines in told.items():
+        if lines:
+            console.print(f"[bold]{title}[/]")
         for line in lines:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)

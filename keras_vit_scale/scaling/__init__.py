@@ -25,9 +25,10 @@ from keras_vit_scale.scaling.law import (
 )
 from keras_vit_scale.scaling.published import paper_results
 from keras_vit_scale.scaling.report import write_report
-from keras_vit_scale.scaling.results import collect_results, read_groups, read_points
+from keras_vit_scale.scaling.results import collect_results
 from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 from keras_vit_scale.scaling.study import run_study
+from keras_vit_scale.scaling.tables import read_groups, read_points
 
 __all__ = [
     "LAWS",

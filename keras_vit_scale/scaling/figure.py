@@ -5,10 +5,9 @@ import matplotlib.ticker
 import numpy as np
 
 from keras_vit_scale.planning import tpuv3_core_days
+from keras_vit_scale.scaling.bootstrap import FrontierFit
+from keras_vit_scale.scaling.chart import EXTRAPOLATION, MOST_DRAWN, MOST_LABELS
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
-
-#: How far the law is drawn beyond the points, as a factor of compute.
-EXTRAPOLATION = 10
 
 
 def draw_frontier(
@@ -21,18 +20,23 @@ def draw_frontier(
     compute_label: str = "Training compute (FLOPs)",
     error_label: str = "Error",
     core_days: bool = False,
+    trunks=None,
+    level: float = 0.9,
 ):
     """Draws results, their Pareto frontier and a law on log-log axes.
 
     Args:
         compute, error: The results.
-        sizes: A label each; points with one label share a colour and a line.
-        law: A `DoubleSaturatingLaw`, drawn through the points and dashed beyond those
-            it was fitted to.
+        sizes: A label each; points with one label share a colour, and a line
+            unless they are of several `trunks`.
+        law: A `Law`, drawn through the points and dashed beyond those it was fitted to, or a
+            `FrontierFit`, drawn with its band.
         ax: A matplotlib axes; a new figure's by default.
         compute_label, error_label: Names of the axes.
         core_days: Whether compute is in FLOPs and a second axis above should
             show TPUv3 core-days.
+        trunks: What shares a run, a label each: a line of its own.
+        level: Of the band.
 
     Returns:
         The axes.
@@ -45,27 +49,44 @@ def draw_frontier(
     ['a', 'b', 'frontier']
     """
     compute, error = check_points(compute, error)
+    lines = sizes is not None
+    trunks = np.zeros(len(compute)) if trunks is None else np.asarray(trunks)
     sizes = np.array(["results"] * len(compute) if sizes is None else [str(s) for s in sizes])
     if ax is None:
         # A figure of its own, without pyplot: no global state, no window.
         ax = matplotlib.figure.Figure(figsize=(7.2, 4.8), layout="constrained").subplots()
     names = list(dict.fromkeys(sizes))
+    if len(names) > MOST_LABELS:
+        sizes, names = np.full(len(sizes), "results"), ["results"]
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for name, colour in zip(names, colours, strict=True):
         mine = np.flatnonzero(sizes == name)
         mine = mine[np.argsort(compute[mine])]
-        ax.plot(
-            compute[mine], error[mine], "-o", color=colour, label=name, markersize=5, linewidth=1.1
-        )
+        # Of thousands a random part, without a line, is as much as a picture can show.
+        few = len(mine) <= MOST_DRAWN
+        if not few:
+            mine = np.random.default_rng(0).choice(mine, MOST_DRAWN, replace=False)
+        ax.plot(compute[mine], error[mine], "o", color=colour, label=name, markersize=5)
+        if lines and few:
+            for trunk in dict.fromkeys(trunks[mine]):
+                run = mine[trunks[mine] == trunk]
+                ax.plot(compute[run], error[run], "-", color=colour, linewidth=1.1)
     frontier = pareto_frontier(compute, error)
     ax.plot(
         compute[frontier], error[frontier], "o", markersize=10, markerfacecolor="none",
         markeredgecolor="black", label="frontier",
     )  # fmt: skip
     if law is not None:
+        fit, law = (law, law.law) if isinstance(law, FrontierFit) else (None, law)
         least, most = law.compute_range or (compute.min(), compute.max())
         inside = np.geomspace(least, most, 200)
         beyond = np.geomspace(most, most * EXTRAPOLATION, 50)
+        if fit is not None:
+            x = np.append(inside, beyond[1:])
+            ax.fill_between(
+                x, *fit.interval(x, level), color="crimson", alpha=0.15, linewidth=0,
+                label=f"{level:.0%} band",
+            )  # fmt: skip
         ax.plot(inside, law.predict(inside), "-", color="crimson", linewidth=2, label=f"{law}")
         ax.plot(beyond, law.predict(beyond), "--", color="crimson", linewidth=2)
     ax.set(xscale="log", yscale="log", xlabel=compute_label, ylabel=error_label)
@@ -96,7 +117,7 @@ def draw_findings(findings):
             f.points["flops"],
             f.points["error"],
             f.points["size"],
-            f.law,
+            f.evidence.fit or f.law,
             ax=ax,
             error_label=f.measure[0].upper() + f.measure[1:],
             core_days=True,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from keras_vit_scale.scaling.fit import fit_law
+from keras_vit_scale.scaling.evidence import Evidence, weigh
 from keras_vit_scale.scaling.frontier import pareto_frontier
 from keras_vit_scale.scaling.law import Law
-from keras_vit_scale.scaling.results import study_points
+from keras_vit_scale.scaling.results import study_points, study_runs
 
 #: A size has stopped improving when its error falls slower than compute to this power.
 FLAT_SLOPE = 0.1
@@ -23,16 +23,24 @@ class Findings:
         shots: Examples a class of the probe.
         points: One row a size and duration, sorted by compute a image and steps.
         frontier: Rows of `points` on the Pareto frontier, by rising compute.
-        law: The law fitted to the frontier, compute in FLOPs, or `None`.
-        refused: Why there is no law, or `None`.
+        evidence: The single results, and the law fitted to their frontier, compute in FLOPs.
     """
 
     task: str
     shots: int
     points: pd.DataFrame
     frontier: np.ndarray
-    law: Law | None
-    refused: str | None
+    evidence: Evidence
+
+    @property
+    def law(self) -> Law | None:
+        """The law of the frontier, or `None`."""
+        return self.evidence.law
+
+    @property
+    def refused(self) -> str | None:
+        """Why there is no law, or `None`."""
+        return self.evidence.refused
 
     @property
     def measure(self) -> str:
@@ -66,12 +74,7 @@ def find(results: pd.DataFrame, task: str, shots: int) -> Findings:
     points = study_points(results, task, shots)
     flops, error = points["flops"].to_numpy(float), points["error"].to_numpy(float)
     frontier = pareto_frontier(flops, error)
-    law = refused = None
-    try:
-        law = fit_law(flops[frontier], error[frontier])
-    except ValueError as reason:
-        refused = str(reason)
-    return Findings(task, shots, points, frontier, law, refused)
+    return Findings(task, shots, points, frontier, weigh(study_runs(results, task, shots)))
 
 
 def describe(findings: Findings) -> list[str]:

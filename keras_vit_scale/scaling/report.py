@@ -1,20 +1,32 @@
-"""A study's files: results.csv, law.json, frontier.png and report.html, from its finished runs."""
+"""Reports: a study's files, and the page about anybody's results."""
 
 import dataclasses
-import html
 import json
 import platform
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from keras_vit_scale.planning import tpuv3_core_days
+from keras_vit_scale.scaling.chart import COSTS, axes_of, cell
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, dump_config, load_config
-from keras_vit_scale.scaling.figure import EXTRAPOLATION, draw_findings
+from keras_vit_scale.scaling.evidence import Evidence
+from keras_vit_scale.scaling.figure import draw_findings
 from keras_vit_scale.scaling.findings import Findings, advise, describe, find
-from keras_vit_scale.scaling.results import collect_results
+from keras_vit_scale.scaling.page import Section, number, page, table
+from keras_vit_scale.scaling.results import study_results
 from keras_vit_scale.training.checkpoint import write_text
+
+#: Level of the intervals of a study's page.
+LEVEL = 0.9
+
+#: What a study's page tells of each result.
+TOLD = [
+    "size", "seed", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days", "error",
+    "error_sd", "upstream_error",
+]  # fmt: skip
 
 
 def write_report(out: str | Path) -> list[Findings]:
@@ -22,6 +34,7 @@ def write_report(out: str | Path) -> list[Findings]:
 
     A law is fitted for each task and number of shots; the picture shows the most
     shots of each task. The page holds all that it needs and opens without a network.
+    Where the runs are not there, `results.csv` is enough.
 
     Returns:
         Findings, by task and ascending shots.
@@ -31,7 +44,7 @@ def write_report(out: str | Path) -> list[Findings]:
     """
     out = Path(out)
     config = load_config(out / "study.yaml")
-    results = collect_results(out)
+    results = study_results(out)
     if results.empty:
         raise StudyError(
             f"{out} holds no finished result yet: run `keras-vit-scale study run` with it first."
@@ -41,7 +54,7 @@ def write_report(out: str | Path) -> list[Findings]:
     findings = [find(results, task, shots) for task, shots in cases]
     write_text(out / "law.json", json.dumps(laws_as_json(findings), indent=1, allow_nan=False))
     draw_findings(most_shots(findings)).savefig(out / "frontier.png", dpi=150)
-    write_text(out / "report.html", page(config, results, findings))
+    write_text(out / "report.html", study_page(config, results, findings))
     return findings
 
 
@@ -62,137 +75,132 @@ def laws_as_json(findings: list[Findings]) -> dict:
         if f.law is None:
             entry["refused"] = f.refused
         else:
+            entry["law"] = f.law.name
             entry["flops"] = dataclasses.asdict(f.law)
             entry["tpuv3_core_days"] = dataclasses.asdict(f.law.in_unit(tpuv3_core_days(1.0)))
+            entry["notes"] = f.evidence.notes
+            if f.evidence.fit is not None:
+                entry["level"] = LEVEL
+                entry["intervals"] = f.evidence.fit.parameter_intervals(LEVEL)
         laws.append(entry)
-    return {"format": 1, "law": "error = a (compute + d)^-b + c", "laws": laws}
+    formulas = {f.law.formula for f in findings if f.law is not None}
+    written = " or ".join(sorted(f"error = {formula}, C compute" for formula in formulas))
+    return {"format": 1, "law": written or "none", "laws": laws}
 
 
-def page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -> str:
-    """The report as one HTML page; everything from the study is escaped."""
-    from plotly.offline import get_plotlyjs
+def study_page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -> str:
+    """A study's report as one HTML page; everything from the study is escaped."""
+    sections = []
+    for f in findings:
+        columns = results.loc[f.evidence.points.index - 2]
+        columns = columns[[c for c in TOLD if c in columns and columns[c].notna().any()]]
+        sections.append(
+            Section(
+                name=f"task {f.task}, shots {f.shots}",
+                title=f.measure[0].upper() + f.measure[1:],
+                measure=f.measure,
+                found=describe(f),
+                evidence=f.evidence,
+                axes=axes_of(
+                    f.evidence, columns, "flops", ("tpuv3_core_days", "images_seen", "parameters")
+                ),
+                columns=columns,
+                source="results.csv",
+                advice=advise(f),
+            )
+        )
+    shown = [c for c in ("task", "shots", *TOLD) if c in results and results[c].notna().any()]
+    rows = [[cell(v) for v in row] for row in results[shown].itertuples(index=False)]
+    more = [
+        ("Learning rates", f"<p>{escape(config.recipe.rates_chosen)}</p>"),
+        (
+            "Results",
+            "<p>The error is the mean over the choices of the few examples, error_sd its standard "
+            "deviation. A training step counts as three forward passes; a TPUv3 core is taken at "
+            "the speed that the published cost of g/14 implies.</p>"
+            f'<div class="all">{table(shown, rows, "All results are in results.csv.")}</div>',
+        ),
+        ("Configuration", f"<pre>{escape(dump_config(config))}</pre>"),
+    ]
+    backends = (
+        ", backend " + ", ".join(sorted(set(results["backend"]))) if "backend" in results else ""
+    )
+    sizes, trunks = results["size"].nunique(), len(results[["size", "seed"]].drop_duplicates())
+    return page(
+        "Scaling study",
+        f"{sizes} sizes, {trunks} trunks, {results['steps'].nunique()} durations.",
+        sections,
+        more="\n".join(f"<section><h2>{title}</h2>{body}</section>" for title, body in more),
+        made=_made() + backends,
+        level=LEVEL,
+    )
 
+
+def law_section(
+    name: str,
+    evidence: Evidence,
+    columns: pd.DataFrame,
+    source: str,
+    *,
+    compute: str,
+    error: str,
+    axes: Sequence[str] = (),
+    at: Sequence[float] = (),
+) -> Section:
+    """What a page says of one group of anybody's results.
+
+    Args:
+        name: Of the group; "all" if there is only one.
+        evidence: Its results and law.
+        columns: The rows of the table they come from.
+        source: The file; the page tells its name alone.
+        compute, error: Names of the columns.
+        axes: Columns to draw along, besides; by default what looks like a cost.
+        at: Compute to predict the error at.
+    """
+    best, on = evidence.best, evidence.points.iloc[evidence.frontier]
+    found = [
+        f"Best: {error} {best['error']:.4g} for {number(best['compute'])} {compute} "
+        f"(line {best.name}).",
+        f"Frontier: {len(on):,} of {len(evidence.points):,} results, "
+        f"error {on['error'].iloc[0]:.3g} to {on['error'].iloc[-1]:.3g} over a factor of "
+        f"{number(on['compute'].iloc[-1] / on['compute'].iloc[0])} in {compute}.",
+    ]
+    if evidence.law is None:
+        found.append(f"No law: {evidence.refused}")
+    else:
+        found.append(f"Law: {evidence.law}, C in {compute}.")
+    if evidence.fit is not None:
+        found.append(
+            f"Noise: results of one run share {evidence.fit.trunk_noise:.1%}, single results have "
+            f"{evidence.fit.point_noise:.1%} besides."
+        )
+    return Section(
+        name=name,
+        title=f"{error} against {COSTS.get(compute, compute)}" if name == "all" else name,
+        measure=error,
+        found=found,
+        evidence=evidence,
+        axes=axes_of(evidence, columns, compute, axes or None),
+        columns=columns,
+        source=Path(source).name,
+        at=at,
+    )
+
+
+def law_page(sections: Sequence[Section], level: float) -> str:
+    """The page about anybody's results."""
+    results = sum(len(s.evidence.points) for s in sections)
+    return page(
+        "Scaling laws",
+        f"{results:,} results of {', '.join(dict.fromkeys(s.source for s in sections))}.",
+        sections,
+        made=_made(),
+        level=level,
+    )
+
+
+def _made():
     import keras_vit_scale
 
-    parts = []
-    for f in findings:
-        parts.append(
-            f"<h2>{html.escape(f.measure)} against compute</h2>\n{_list(describe(f))}\n"
-            f"{_interactive(f)}\n<h3>What to try next</h3>\n{_list(advise(f))}"
-        )
-    columns = [
-        "size", "seed", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days",
-        "task", "shots", "error", "error_sd",
-    ]  # fmt: skip
-    if results["upstream_error"].notna().any():
-        columns.append("upstream_error")
-    table = results[columns].to_html(
-        index=False,
-        escape=True,
-        border=0,
-        formatters={
-            "images_seen": "{:,}".format,
-            "parameters": "{:,}".format,
-            "flops": "{:.3g}".format,
-            "tpuv3_core_days": "{:.3g}".format,
-            "error": "{:.4f}".format,
-            "error_sd": "{:.4f}".format,
-            "upstream_error": "{:.4f}".format,
-        },
-    )
-    backends = ", ".join(sorted(set(results["backend"])))
-    return _PAGE.format(
-        script=get_plotlyjs(),
-        sections="\n".join(parts),
-        table=table,
-        rates=html.escape(config.recipe.rates_chosen),
-        config=html.escape(dump_config(config)),
-        made=html.escape(
-            f"keras_vit_scale {keras_vit_scale.__version__}, Python {platform.python_version()}, "
-            f"backend {backends}"
-        ),
-    )
-
-
-def _list(sentences: list[str]) -> str:
-    return f"<ul>{''.join(f'<li>{html.escape(s)}</li>' for s in sentences)}</ul>"
-
-
-def _interactive(f: Findings) -> str:
-    """The frontier to hover over and zoom, as an HTML fragment without Plotly itself."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for size, runs in f.points.groupby("size", sort=False):
-        figure.add_scatter(
-            x=runs["flops"].tolist(),
-            y=runs["error"].tolist(),
-            name=html.escape(str(size)),
-            mode="lines+markers",
-            customdata=runs[["steps", "images_seen", "tpuv3_core_days"]].to_numpy().tolist(),
-            hovertemplate="%{customdata[0]:,} steps, %{customdata[1]:,} images<br>"
-            "%{x:.3g} FLOPs, %{customdata[2]:.3g} TPUv3 core-days<br>error %{y:.4f}",
-        )
-    edge = f.points.iloc[f.frontier]
-    figure.add_scatter(
-        x=edge["flops"].tolist(),
-        y=edge["error"].tolist(),
-        name="frontier",
-        mode="markers",
-        hoverinfo="skip",
-        marker={"size": 14, "symbol": "circle-open", "color": "black"},
-    )
-    if f.law is not None:
-        least, most = f.law.compute_range
-        for name, dash, x in (
-            (f"{f.law}", "solid", np.geomspace(least, most, 120)),
-            ("extrapolated", "dash", np.geomspace(most, most * EXTRAPOLATION, 40)),
-        ):
-            figure.add_scatter(
-                x=x.tolist(),
-                y=f.law.predict(x).tolist(),
-                name=name,
-                mode="lines",
-                line={"color": "crimson", "dash": dash},
-            )
-    figure.update_layout(
-        xaxis={"type": "log", "title": "Training compute (FLOPs)", "exponentformat": "power"},
-        yaxis={"type": "log", "title": html.escape(f.measure)},
-        template="plotly_white",
-        height=520,
-    )
-    return figure.to_html(full_html=False, include_plotlyjs=False)
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Scaling study</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif }}
-body {{ max-width: 64rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse; font-size: 14px; width: 100% }}
-th, td {{ padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd }}
-pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto }}
-footer {{ color: #666; font-size: 14px }}
-</style>
-<script>{script}</script>
-</head>
-<body>
-<h1>Scaling study</h1>
-{sections}
-<h2>How the learning rates were chosen</h2>
-<p>{rates}</p>
-<h2>Results</h2>
-<p>The error is the mean over the choices of the few examples, error_sd its standard deviation.
-A training step counts as three forward passes; a TPUv3 core is taken at the speed that the
-published cost of g/14 implies.</p>
-{table}
-<h2>Configuration</h2>
-<pre>{config}</pre>
-<footer>{made}</footer>
-</body>
-</html>
-"""
+    return f"keras_vit_scale {keras_vit_scale.__version__}, Python {platform.python_version()}"

@@ -1,10 +1,19 @@
-"""Results as tables: a study's own, and anybody's CSV."""
+"""A study's results as tables."""
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from keras_vit_scale.scaling.config import StudyError
+
+#: Columns that every study's results have.
+LABELS = ("size", "task")
+NUMBERS = (
+    "seed", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days", "shots", "error",
+    "error_sd", "classified",
+)  # fmt: skip
 
 
 def collect_results(out: str | Path) -> pd.DataFrame:
@@ -16,19 +25,13 @@ def collect_results(out: str | Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(Path(out).glob("runs/*/*/*/result.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        probes = pd.DataFrame(result.pop("probes"))
-        for (task, shots), group in probes.groupby(["task", "shots"], sort=False):
-            rows.append(
-                {
-                    **result,
-                    "task": task,
-                    "shots": int(shots),
-                    "error": group["error"].mean(),
-                    "error_sd": group["error"].std(ddof=0),
-                    "classified": group["test_images"].sum(),
-                }
-            )
+        try:
+            rows += _rows(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise StudyError(
+                f"{path} must be a result as a study writes it: {problem!r}; remove its folder, "
+                "and the study will run it again."
+            ) from problem
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows)
@@ -42,127 +45,73 @@ def collect_results(out: str | Path) -> pd.DataFrame:
     )
 
 
+def _rows(result):
+    """One row a task and number of shots of one run's result."""
+    probes = pd.DataFrame(result.pop("probes"))
+    return [
+        {
+            **result,
+            "task": task,
+            "shots": int(shots),
+            "error": group["error"].mean(),
+            "error_sd": group["error"].std(ddof=0),
+            "classified": group["test_images"].sum(),
+        }
+        for (task, shots), group in probes.groupby(["task", "shots"], sort=False)
+    ]
+
+
+def study_results(out: str | Path) -> pd.DataFrame:
+    """Results of a study's runs, or of its `results.csv` where the runs are not there."""
+    results = collect_results(out)
+    path = Path(out) / "results.csv"
+    if results.empty and path.exists():
+        try:
+            results = pd.read_csv(path, dtype=dict.fromkeys(LABELS, str))
+        except (ValueError, OSError) as problem:
+            raise StudyError(f"Cannot read {path} as CSV: {problem}") from problem
+        missing = [c for c in (*LABELS, *NUMBERS) if c not in results]
+        words = [c for c in NUMBERS if c in results and not is_numeric_dtype(results[c])]
+        if missing or words:
+            raise StudyError(
+                f"{path} must have the columns of a study's results: {LABELS} and the numbers "
+                f"{NUMBERS}. Received: no {missing}, no numbers in {words}"
+            )
+    return results
+
+
+def count_half_a_mistake(results: pd.DataFrame) -> pd.DataFrame:
+    """Results in which probes without a single mistake count as half a mistake.
+
+    It is the least that they could tell: a law in log error has no place for 0.
+    """
+    if results.empty:
+        return results
+    return results.assign(error=results["error"].clip(lower=0.5 / results["classified"]))
+
+
 def study_points(results: pd.DataFrame, task: str, shots: int) -> pd.DataFrame:
     """One point a size and duration, its error the mean over the seeds.
 
-    The frontier of single runs would take the luckiest seed of each. Probes without
-    a single mistake count as half a mistake, the least that they could tell: a law
-    in log error has no place for 0.
+    The frontier of single runs would take the luckiest seed of each.
     """
-    chosen = results[(results["task"] == task) & (results["shots"] == shots)]
-    least = 0.5 / chosen["classified"]
-    chosen = chosen.assign(error=chosen["error"].clip(lower=least))
+    chosen = count_half_a_mistake(results[(results["task"] == task) & (results["shots"] == shots)])
     keys = ["size", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days"]
     return chosen.groupby(keys, sort=False, as_index=False)["error"].mean()
 
 
-def read_points(
-    path: str | Path, compute: str = "flops", error: str = "error", by: str | None = None
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Compute and error of a CSV's rows by group, as `read_groups` divides and checks them."""
-    groups = read_groups(path, compute, error, by)
-    return {name: (g["compute"].to_numpy(), g["error"].to_numpy()) for name, g in groups.items()}
+def study_runs(results: pd.DataFrame, task: str, shots: int) -> pd.DataFrame:
+    """Every single result of one measure as a law is fitted to it (`Evidence.points`).
 
-
-def read_groups(
-    path: str | Path,
-    compute: str = "flops",
-    error: str = "error",
-    by: str | None = None,
-    *,
-    weight: str | None = None,
-    trunk: str | None = None,
-    size: str | None = None,
-) -> dict[str, pd.DataFrame]:
-    """Points of a CSV file to fit a law to, by the values of its column `by`.
-
-    Where `by` is `None` and the file has columns `task` or `shots` with several values,
-    as a study's does, those divide it: errors of different probes are no one law's.
-
-    Args:
-        path: The file, with a header in its first line.
-        compute, error: Columns of positive numbers, and of errors in (0, 1].
-        by: Column that divides the rows, or `None`.
-        weight: Column of what each row counts, numbers from 0, or `None`.
-        trunk, size: Columns of labels: what shares a run, and what shares a size.
-
-    Returns:
-        By group, such as "shots 10" or "task digits, shots 10" ("all" if nothing divides
-        the rows), a table with the columns `compute`, `error` and those of `weight`,
-        `trunk` and `size` that were asked for, and the line of the file as index.
-
-    Raises:
-        ValueError: Naming file, line and column of the first value that is no
-            number or out of range, or a column that is missing.
+    Its trunk is the run of a size and seed; its index is the line of results.csv.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except (
-        OSError,
-        UnicodeDecodeError,
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-    ) as problem:
-        raise ValueError(f"Cannot read {str(path)!r} as CSV: {problem}") from problem
-    names = {
-        "compute": compute, "error": error, "by": by, "weight": weight, "trunk": trunk, "size": size
-    }  # fmt: skip
-    wanted = {role: column for role, column in names.items() if column is not None}
-    missing = [column for column in wanted.values() if column not in table.columns]
-    if missing:
-        raise ValueError(
-            f"{path} must have the columns to fit. Received: no {missing}, but "
-            f"{list(table.columns)}; name yours with "
-            + ", ".join(f"--{role}" for role in wanted if wanted[role] in missing)
-        )
-    if table.empty:
-        raise ValueError(f"{path} must have rows below its header. Received: none")
-    # The header is line 1.
-    table.index += 2
-    points = pd.DataFrame(index=table.index)
-    for role, column in wanted.items():
-        if role in RULES:
-            points[role] = _numbers(path, table[column], *RULES[role])
-        elif role != "by":
-            points[role] = _filled(path, table[column])
-    if by is not None:
-        columns = [by]
-    else:
-        columns = [c for c in ("task", "shots") if c in table and table[c].nunique() > 1]
-    if not columns:
-        return {"all": points}
-    return {
-        ", ".join(f"{c} {v}" for c, v in zip(columns, key, strict=True)): points.loc[rows.index]
-        for key, rows in table.groupby(columns, sort=False)
-    }
-
-
-#: By role of a column, which of its numbers are valid, in code and in words.
-RULES = {
-    "compute": (lambda v: np.isfinite(v) & (v > 0), "a positive number"),
-    "error": (lambda v: (v > 0) & (v <= 1), "in (0, 1]"),
-    "weight": (lambda v: np.isfinite(v) & (v >= 0), "a number from 0"),
-}
-
-
-def _numbers(path, column, valid, rule):
-    """A column of text as numbers; the first that breaks the rule is named with its line."""
-    values = pd.to_numeric(column, errors="coerce").astype(float)
-    with np.errstate(invalid="ignore"):
-        _refuse(path, column, ~valid(values), rule)
-    return values
-
-
-def _filled(path, column):
-    """A column of labels, none of them empty."""
-    _refuse(path, column, column.str.strip() == "", "a label")
-    return column
-
-
-def _refuse(path, column, bad, rule):
-    if bad.any():
-        line = bad.index[bad.to_numpy()][0]
-        raise ValueError(
-            f"{path}, line {line}: column {column.name!r} must be {rule}. "
-            f"Received: {column[line]!r}"
-        )
+    chosen = count_half_a_mistake(results[(results["task"] == task) & (results["shots"] == shots)])
+    trunk = chosen["size"].astype(str) + " / " + chosen["seed"].astype(str)
+    return pd.DataFrame(
+        {
+            "compute": chosen["flops"].astype(float),
+            "error": chosen["error"],
+            "trunk": trunk,
+            "size": chosen["size"],
+        }
+    ).set_axis(chosen.index + 2)
