@@ -36,6 +36,9 @@ USUAL_OWN, USUAL_LOCAL, USUAL_NOISE = 0.04, 0.02, 0.01
 #: How well these guesses are known: the deviation of their logarithms.
 USUAL_SPREAD = 0.7
 
+#: Logarithms: fewer repeats than this cost nothing, and nothing costs more than this.
+LEAST_REPEATS, MOST_COST = -20.0, 3.0
+
 #: Results of one size share what is local if their images differ by less than this factor, about.
 LOCAL = np.log(4.0)
 
@@ -44,14 +47,15 @@ LOCAL = np.log(4.0)
 class ErrorSurface:
     """Error of any size after any images, of a data set of any number of images.
 
-    In logarithms it is a law, and what sizes have of their own:
+    A law, times what sizes have of their own:
 
-        log E = log(A S^-alpha + B D^-beta S^-kappa + c) + k S^p (D / U)^q + own(size, D)
+        E = (A S^-alpha + B D^-beta S^-kappa + c) (1 + k S^p R^q) own(size, D)
 
-    S is the size, a geometric mean of FLOPs an image and of parameters; D images seen; U images
-    in the data set, so D / U epochs. `k S^p (D / U)^q` is what repeating images costs: more for
-    larger sizes. `own` is a Gaussian process: a size has a level of its own, and deviations that
-    go with the duration; both were measured at the results and are unknown elsewhere.
+    S is the size, a geometric mean of FLOPs an image and of parameters; D images seen; R how often
+    images of a data set of U come again, D / U - 1, or 0. `A S^-alpha` is where a size stops
+    improving; larger sizes learn more from an image (kappa) and lose more by repeats (p). The
+    logarithm of `own` is a Gaussian process: a size has a level of its own, and deviations that go with the
+    duration; both are known at the results, and the less the further from them.
 
     Args:
         theta: Logarithms of `NAMES`, in units of the results' geometric means.
@@ -75,18 +79,20 @@ class ErrorSurface:
 
         Args:
             size: Names of the sizes (n,).
-            flops: FLOPs of one image through each, forward (n,).
-            parameters: Of each (n,).
-            images: Images seen (n,).
+            flops: FLOPs of one image through each, forward; (n,) as all that follow, or one for all.
+            parameters: Of each.
+            images: Images seen.
             dataset: Images in the data set, infinite for images that never come twice.
 
         Returns:
             Two arrays (n,); the deviation is that of the truth without a run's own noise.
         """
         t = self._told
+        size = np.asarray(size)
         x = t.units.arrays(flops, parameters, images, dataset, self.part)
+        x = np.stack([np.broadcast_to(v, size.shape) for v in x])
+        d = x[1]
         value, jacobian = law(self.theta, x)
-        size, d = np.asarray(size), x[1]
         shared = covariance(size, d, t.size, t.d, self.own, self.local)
         through = solve_triangular(t.root, shared.T, lower=True)
         mean = value + shared @ t.weights
@@ -100,8 +106,7 @@ class ErrorSurface:
         """Epochs after which repeating images has raised the error of a size by a part `cost`."""
         s = self._told.units.arrays(flops, parameters, 1.0, 1.0, self.part)[0]
         k, p, q = self.theta[6], *np.exp(self.theta[7:])
-        epochs = self._told.units.images / self._told.units.dataset
-        return float(epochs * np.exp((np.log(np.log1p(cost)) - k - p * s) / q))
+        return float(1 + np.exp((np.log(cost) - k - p * s) / q))
 
 
 @dataclass(frozen=True)
@@ -111,19 +116,18 @@ class _Units:
     flops: float
     parameters: float
     images: float
-    dataset: float
 
     def arrays(self, flops, parameters, images, dataset, part):
-        """Logarithms of size, images and data set (3, n)."""
-        f, n, d, u = (
+        """Logarithms of size, images and repeats (3, n)."""
+        f, n, d = (
             np.log(np.asarray(v, dtype=np.float64) / unit)
-            for v, unit in zip(
-                (flops, parameters, images, dataset),
-                (self.flops, self.parameters, self.images, self.dataset),
-                strict=True,
+            for v, unit in (
+                (flops, self.flops), (parameters, self.parameters), (images, self.images),
             )
-        )
-        return np.stack(np.broadcast_arrays((1 - part) * f + part * n, d, u))
+        )  # fmt: skip
+        with np.errstate(divide="ignore"):
+            repeats = np.log(np.maximum(np.asarray(images) / np.asarray(dataset) - 1, 0))
+        return np.stack(np.broadcast_arrays((1 - part) * f + part * n, d, repeats))
 
 
 @dataclass(frozen=True)
@@ -140,27 +144,25 @@ class _Told:
 
 
 def law(theta, x):
-    """Logarithm of the law and its derivatives by theta, at x (3, ..., N) of theta (..., P)."""
-    s, d, u = x
-    log_a, log_alpha, log_b, log_beta, log_kappa, log_c, log_k, log_p, log_q = (
-        theta[..., i : i + 1] for i in range(9)
+    """Logarithm of the law and its derivatives by theta, at x (3, N) of theta (..., P)."""
+    s, d, r = x
+    log_a, log_alpha, log_b, log_beta, log_kappa, log_c, log_k, log_p, log_q = np.moveaxis(
+        theta[..., None], -2, 0
     )
-    if theta.ndim == 1:
-        log_a, log_alpha, log_b, log_beta, log_kappa, log_c, log_k, log_p, log_q = theta
-    by_size, by_images, helped = -np.exp(log_alpha) * s, -np.exp(log_beta) * d, -np.exp(log_kappa) * s
-    terms = np.stack(
-        np.broadcast_arrays(log_a + by_size, log_b + by_images + helped, log_c + 0 * s)
-    )
+    by_size, by_images = -np.exp(log_alpha) * s, -np.exp(log_beta) * d
+    helped = -np.exp(log_kappa) * s
+    terms = np.broadcast_arrays(log_a + by_size, log_b + by_images + helped, log_c + 0 * s)
     value = np.logaddexp.reduce(terms)
-    size, images, floor = np.exp(terms - value)
-    with np.errstate(over="ignore"):
-        p, q = np.exp(log_p) * s, np.exp(log_q) * (d - u)
-        repeated = np.exp(np.minimum(log_k + p + q, 3.0))
+    size, images, floor = np.exp(np.array(terms) - value)
+    # Where nothing comes again, r is minus infinity.
+    p, q = np.exp(log_p) * s, np.exp(log_q) * np.maximum(r, LEAST_REPEATS)
+    cost = np.exp(np.minimum(log_k + p + q, MOST_COST)) * (r > LEAST_REPEATS)
+    repeated = cost / (1 + cost)
     parts = [
         size, size * by_size, images, images * by_images, images * helped, floor,
-        repeated, repeated * p, np.where(repeated > 0, repeated * np.where(np.isfinite(q), q, 0), 0),
+        repeated, repeated * p, repeated * q,
     ]  # fmt: skip
-    return value + repeated, np.stack(np.broadcast_arrays(*parts), axis=-1)
+    return value + np.log1p(cost), np.stack(np.broadcast_arrays(*parts), axis=-1)
 
 
 def covariance(size, d, size_, d_, own, local):
@@ -200,8 +202,8 @@ def fit_surface(size, flops, parameters, images, error, dataset=None) -> ErrorSu
             f"Received: {different}"
         )
     repeats = dataset is not None and len(np.unique(dataset)) > 1
-    dataset = np.ones_like(error) if dataset is None else np.asarray(dataset, dtype=np.float64)
-    means = (float(np.exp(np.log(v).mean())) for v in (flops, parameters, images, dataset))
+    dataset = np.inf if dataset is None else np.asarray(dataset, dtype=np.float64)
+    means = (float(np.exp(np.log(v).mean())) for v in (flops, parameters, images))
     units, y = _Units(*means), np.log(error)
     many = len(set(size.tolist())) > 4
     best = None
