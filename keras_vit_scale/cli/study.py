@@ -135,7 +135,7 @@ def _report(out: Path, json: bool) -> None:
 
 def _show(findings, console: Console) -> None:
     """Prints a table of errors, what was found, and what to try next."""
-    from keras_vit_scale.scaling.findings import advise, describe
+    from keras_vit_scale.scaling.findings import describe, next_steps
 
     points = findings.points.pivot(index="size", columns="steps", values="error")
     points = points.loc[list(dict.fromkeys(findings.points["size"]))]
@@ -158,7 +158,7 @@ def _show(findings, console: Console) -> None:
         ]
         table.add_row(size, *cells)
     console.print(table)
-    for title, lines in (("Found", describe(findings)), ("Try next", advise(findings))):
+    for title, lines in (("Found", describe(findings)), ("Try next", next_steps(findings))):
         console.print(f"[bold]{title}[/]")
         for line in lines:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)

@@ -33,11 +33,12 @@ _FLOPS = re.compile(rf"{_NUMBER}\s*({'|'.join(PREFIXES)})-?flops?", re.I)
 _RATE = re.compile(rf"{_NUMBER}\s*({'|'.join(PREFIXES)})-?flop(?:/s|s)[ -]*{_TIME}", re.I)
 # "8 H100 days"; "64 TPUv4 chips 3 days"; "3 days on 8 H100".
 _DEVICES = [
-    re.compile(rf"{_NUMBER}\s*[x×]?\s*(?P<name>.*?[^\s-])[\s-]+{_TIME}", re.I),
+    re.compile(rf"{_NUMBER}\s*x?\s*(?P<name>.*?[^\s-])[\s-]+{_TIME}", re.I),
     re.compile(
-        rf"{_NUMBER}\s*[x×]?\s*(?P<name>.*?[^\s-])\s+(?:for\s+|[x×]\s*)?{_NUMBER}[\s-]*{_TIME}", re.I
+        rf"{_NUMBER}\s*x?\s*(?P<name>.*?[^\s-])\s+(?:for\s+|x\s*)?{_NUMBER}[\s-]*{_TIME}",
+        re.I,
     ),
-    re.compile(rf"{_NUMBER}[\s-]*{_TIME}\s+(?:on|of)\s+{_NUMBER}\s*[x×]?\s*(?P<name>.+)", re.I),
+    re.compile(rf"{_NUMBER}[\s-]*{_TIME}\s+(?:on|of)\s+{_NUMBER}\s*x?\s*(?P<name>.+)", re.I),
 ]
 
 
@@ -85,7 +86,7 @@ def parse_budget(text: str | float | Budget, mfu: float | None = None) -> Budget
         return text
     if not isinstance(text, str):
         return Budget(_positive(text, text), f"{text:.3g} FLOPs")
-    stated = " ".join(text.replace("·", " ").split())
+    stated = " ".join(text.replace("·", " ").replace("\N{MULTIPLICATION SIGN}", "x").split())
     if match := _FLOPS.fullmatch(stated):
         number, prefix = match.groups()
         return Budget(_positive(number, text) * PREFIXES[prefix.lower()], stated)
@@ -153,7 +154,9 @@ def _positive(number, text) -> float:
 
 
 def _seconds(time: str) -> int:
-    return next(s for unit, s in SECONDS.items() if unit.startswith(time.lower().rstrip("s") or "s"))
+    return next(
+        s for unit, s in SECONDS.items() if unit.startswith(time.lower().rstrip("s") or "s")
+    )
 
 
 def _why_not(stated, text) -> str:

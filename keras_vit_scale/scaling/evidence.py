@@ -20,16 +20,26 @@ LATER = ("M/16", "So400m/14", "H/14", "e/14")
 #: Columns that results must have.
 NEEDED = ("size", "images_seen", "parameters", "flops", "error")
 
+#: Test sets as they are written.
+WRITTEN = {
+    "imagenet": "ImageNet", "imagenet_v2": "ImageNet-v2", "imagenet_real": "ImageNet-ReaL",
+    "cifar100": "CIFAR-100", "pets": "Pets", "birds": "Birds",
+}  # fmt: skip
+
+
+def _measure(table: str, task: str) -> str:
+    """A column of the paper's tables in words: "10-shot error on Pets"."""
+    if table == "finetune":
+        return f"error on {WRITTEN[task]} after fine-tuning"
+    name, _, shots = task.rpartition("_")
+    return f"{shots.replace('shot', '-shot')} error on {WRITTEN[name]}"
+
+
 #: The paper's errors: table and words, by the name of the task.
 PAPER_TASKS = {
-    name: (
-        table,
-        f"{name.partition('_')[2].replace('shot', '-shot')} error on {name.partition('_')[0]}"
-        if table == "fewshot"
-        else f"error on {name} after fine-tuning",
-    )
+    task: (table, _measure(table, task))
     for table, columns in TABLES.items()
-    for name in columns.values()
+    for task in columns.values()
 }
 
 
@@ -75,8 +85,8 @@ def gather(results, task: str | None, shots: int | None, batch_size: int | None)
         found = paper_evidence(task or "imagenet_10shot")
         if shots is not None:
             raise ValueError(
-                "`shots` chooses among a study's probes; of the paper's tables give `task`, such as "
-                f"'imagenet_5shot'. Received: shots={shots}"
+                "`shots` chooses among a study's probes; of the paper's tables give `task`, such "
+                f"as 'imagenet_5shot'. Received: shots={shots}"
             )
     elif isinstance(results, pd.DataFrame):
         if task is not None or shots is not None:
@@ -108,8 +118,8 @@ def paper_evidence(task: str) -> Evidence:
         measure,
         BATCH,
         "the paper's tables",
-        caveat="These are results of pre-training on JFT-3B; your images and recipe have a level of "
-        "their own, which a small study tells (keras-vit-scale study run)."
+        caveat="These are results of pre-training on JFT-3B; your images and recipe have a level "
+        "of their own, which a small study tells (keras-vit-scale study run)."
         + (" The cost of fine-tuning is not counted." if table == "finetune" else ""),
     )
 

@@ -12,7 +12,7 @@ import pandas as pd
 from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, dump_config, load_config
 from keras_vit_scale.scaling.figure import EXTRAPOLATION, draw_findings
-from keras_vit_scale.scaling.findings import Findings, advise, describe, find
+from keras_vit_scale.scaling.findings import Findings, describe, find, next_steps
 from keras_vit_scale.scaling.results import collect_results
 from keras_vit_scale.training.checkpoint import write_text
 
@@ -78,7 +78,7 @@ def page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -
     for f in findings:
         parts.append(
             f"<h2>{html.escape(f.measure)} against compute</h2>\n{_list(describe(f))}\n"
-            f"{_interactive(f)}\n<h3>What to try next</h3>\n{_list(advise(f))}"
+            f"{_interactive(f)}\n<h3>What to try next</h3>\n{_list(next_steps(f))}"
         )
     columns = [
         "size", "seed", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days",

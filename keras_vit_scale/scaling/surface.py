@@ -13,8 +13,8 @@ from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 #: Fewest results, of different size or duration, that a surface is fitted to.
 MIN_RESULTS = 6
 
-#: What "size" is: parts of it, in logarithms, that are parameters; the rest is FLOPs an image. Where
-#: patches differ FLOPs tell more about ImageNet, parameters about CIFAR-100's small pictures.
+#: What "size" is: the part of its logarithm that is that of parameters; the rest is FLOPs an image.
+#: FLOPs tell more about ImageNet, parameters about CIFAR-100, whose pictures are small.
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 #: Fitted numbers, and what is usual for those that few results hardly tell: mean of the logarithm
@@ -54,8 +54,8 @@ class ErrorSurface:
     S is the size, a geometric mean of FLOPs an image and of parameters; D images seen; R how often
     images of a data set of U come again, D / U - 1, or 0. `A S^-alpha` is where a size stops
     improving; larger sizes learn more from an image (kappa) and lose more by repeats (p). The
-    logarithm of `own` is a Gaussian process: a size has a level of its own, and deviations that go with the
-    duration; both are known at the results, and the less the further from them.
+    logarithm of `own` is a Gaussian process: a size has a level of its own, and deviations that
+    go with the duration; both are known at the results, and the less the further from them.
 
     Args:
         theta: Logarithms of `NAMES`, in units of the results' geometric means.
@@ -79,7 +79,7 @@ class ErrorSurface:
 
         Args:
             size: Names of the sizes (n,).
-            flops: FLOPs of one image through each, forward; (n,) as all that follow, or one for all.
+            flops: FLOPs of one image through each, forward (n,), or one for all; so all below.
             parameters: Of each.
             images: Images seen.
             dataset: Images in the data set, infinite for images that never come twice.
