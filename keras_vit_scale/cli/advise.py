@@ -4,6 +4,7 @@ import json as json_module
 from pathlib import Path
 from typing import Annotated
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
@@ -153,11 +154,11 @@ def show(a, error, console: Console) -> None:
 
 def alternatives(a) -> Table:
     """The advised run beside other sizes for the same budget."""
-    table = Table()
-    for name in ("size", "steps", "error", f"{a.level:.0%} interval", "FLOPs an image", ""):
+    table = Table(box=SIMPLE)
+    for name in ("size", "steps", "error", f"{a.level:.0%} interval", "FLOPs/image", ""):
         table.add_column(name, justify="left" if name in ("size", "") else "right")
     for plan in (a.best, *a.alternatives):
-        notes = [] if plan.measured else ["not measured"]
+        notes = [] if plan.measured else ["no results"]
         if plan is a.best:
             notes.insert(0, "advised")
         elif a.same(plan):

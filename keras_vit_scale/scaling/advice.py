@@ -15,12 +15,8 @@ from keras_vit_scale.scaling.surface import fit_surface, interval
 #: Beyond this many times the most compute of the results there is loud warning, then none at all.
 FAR, TOO_FAR = 10.0, 1000.0
 
-#: What extrapolated error is uncertain by for each factor of e in compute, beside what the surface
-#: says: laws of other forms part by so much (`benchmarks/advice.py`).
-FORM = 0.03
-
 #: What repeats cost on data sets smaller than all of the results' is uncertain by this part of it:
-#: foretold without the tables' smallest data set, it was off by so much (the same benchmark).
+#: foretold without the smallest data set of the paper's tables, it was off by so much.
 REPEATS = 0.3
 
 #: Durations that are compared where images repeat, so that longer is not always better.
@@ -223,10 +219,10 @@ class _Planner:
         r = evidence.results
         self.evidence, self.level = evidence, level
         self.told = images is not None
-        if images is None and evidence.dataset is not None:
-            # No size larger than the tables' says what endless images would have brought it.
-            images = float(evidence.dataset.max())
-        self.images, self.dataset = images, np.inf if images is None else float(images)
+        # No result says what more images would have brought the largest sizes.
+        self.most_images = np.inf if evidence.dataset is None else float(evidence.dataset.max())
+        self.dataset = float(images) if self.told else self.most_images
+        self.images = self.dataset if math.isfinite(self.dataset) else None
         self.most, self.shortest = float(r["flops"].max()), float(r["images_seen"].min())
         self.measured = set(r["size"])
         self.least = min(training_flops(f, self.shortest) for f, _ in evidence.sizes.values())
@@ -235,6 +231,8 @@ class _Planner:
             r["error"], evidence.dataset,
         )  # fmt: skip
 
+        self.frontier = self._fit_frontier()
+
     def plans(self, flops: float) -> list[Plan]:
         """For every size that the budget can train, its best run; the best size first."""
         runs = [
@@ -242,15 +240,21 @@ class _Planner:
             for size, (forward, parameters) in self.evidence.sizes.items()
             for images in self._durations(flops / training_flops(forward, 1.0))
         ]
-        if not runs:
-            return []
         size, forward, parameters, images = (np.array(v) for v in zip(*runs, strict=True))
         mean, deviation = self.surface.predict(size, forward, parameters, images, self.dataset)
         spent = training_flops(forward, images)
-        deviation = np.hypot(deviation, FORM * np.log(spent / self.most).clip(0))
         if self.surface.repeats and self.dataset < self.evidence.dataset.min():
             fresh, _ = self.surface.predict(size, forward, parameters, images)
             deviation = np.hypot(deviation, REPEATS * (mean - fresh))
+        if self.frontier is not None:
+            # Two forms that both describe the results part by this much, half to either side.
+            usual = (
+                mean
+                if not self.told
+                else self.surface.predict(size, forward, parameters, images, self.most_images)[0]
+            )
+            parted = usual.min() - np.log(self.frontier.predict(flops))
+            deviation = np.hypot(deviation, parted / 2)
         low, high = interval(mean, np.hypot(deviation, self.surface.noise), self.level)
         plans = {}
         for i in np.argsort(mean, kind="stable"):
@@ -314,7 +318,7 @@ class _Planner:
         advice = Advice(
             budget, best, tuple(others[:ALTERNATIVES]), doubled, e.measure, self.level,
             e.batch_size, self.images, epochs, cost, enough, self.surface.noise,
-            self._frontier(flops), flops / self.most, (), e.source, e.caveat,
+            self._second_opinion(flops), flops / self.most, (), e.source, e.caveat,
             self._command(best),
         )  # fmt: skip
         return replace(advice, warnings=tuple(self._warnings(advice)))
@@ -331,7 +335,7 @@ class _Planner:
                 f"Received: error={error}"
             )
         if not (expected <= error).any():
-            frontier = self._frontier(self.most)
+            frontier = self._second_opinion(self.most)
             data = "" if self.images is None else f" on {self.images:,.0f} images"
             floor = (
                 "" if frontier is None else f"; the frontier's law ends at {frontier['floor']:.3g}"
@@ -352,21 +356,28 @@ class _Planner:
         advice = self.advise(Budget(flops, f"{flops:.3g} FLOPs"))
         return replace(advice, budget_interval=(min(least, flops), max(most, flops)))
 
-    def _frontier(self, flops):
-        """Error, interval and floor by the law of the results' frontier."""
+    def _fit_frontier(self):
+        """The law of the results' frontier, or `None` where they show none."""
         r = self.evidence.results
+        trunk = r["size"].astype(str)
+        if self.evidence.dataset is not None:
+            trunk = trunk + "/" + r["images_in_dataset"].astype(str)
         try:
-            trunk = r["size"].astype(str)
-            if "images_in_dataset" in r:
-                trunk = trunk + "/" + r["images_in_dataset"].astype(str)
-            fit = fit_frontier(r["flops"], r["error"], trunk, resamples=RESAMPLES)
+            return fit_frontier(r["flops"], r["error"], trunk, resamples=RESAMPLES)
         except ValueError:
             return None
+
+    def _second_opinion(self, flops):
+        """Error, interval and floor by the law of the results' frontier."""
+        if self.frontier is None:
+            return None
         return {
-            "law": str(fit.law),
-            "error": float(fit.predict(flops)),
-            "interval": tuple(float(v) for v in fit.interval(flops, self.level, run=True)),
-            "floor": float(getattr(fit.law, "c", 0.0)),
+            "law": str(self.frontier.law),
+            "error": float(self.frontier.predict(flops)),
+            "interval": tuple(
+                float(v) for v in self.frontier.interval(flops, self.level, run=True)
+            ),
+            "floor": float(getattr(self.frontier.law, "c", 0.0)),
         }
 
     def _command(self, plan):
@@ -418,25 +429,32 @@ class _Planner:
             yield larger
         if a.frontier is not None and not self.told:
             low, high = a.frontier["interval"]
-            if not (low <= best.error <= high) and a.extrapolation > 1:
+            if not low <= best.error <= high:
                 yield (
                     f"The law of the frontier alone expects {a.frontier['error']:.3f} "
                     f"({low:.3f} to {high:.3f}): the two disagree, which is how well this is known."
                 )
 
     def _data_warnings(self, a):
-        dataset = self.evidence.dataset
+        e, dataset = self.evidence, self.evidence.dataset
         if not self.surface.repeats:
             if a.epochs > 1:
                 yield (
                     f"The run sees each image {a.epochs:.3g} times. What that costs "
-                    f"{self.evidence.source} cannot tell: its data sets do not differ in size."
+                    f"{e.source} cannot tell: its data sets do not differ in size."
                 )
             return
+        if a.epochs > 1:
+            varied = e.results.groupby("size")["images_in_dataset"].nunique()
+            if varied.get(a.best.size, 0) < 2:
+                yield (
+                    f"What repeats cost {a.best.size} is foretold from other sizes: it has no "
+                    "results on several data sets."
+                )
         if self.images < dataset.min() and a.epochs > 1:
             yield (
                 f"{self.images:.3g} images are fewer than the smallest data set of "
-                f"{self.evidence.source}, {dataset.min():.3g}: what repeats cost is extrapolated."
+                f"{e.source}, {dataset.min():.3g}: what repeats cost is extrapolated."
             )
         if a.best.flops < 0.9 * a.budget.flops:
             left = 1 - a.best.flops / a.budget.flops
