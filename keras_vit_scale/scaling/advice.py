@@ -163,7 +163,7 @@ def advise(
     ('L/16', 0.2, True)
     """
     budget = parse_budget(budget, mfu)
-    planner = _Planner(gather(results, task, shots, batch_size), images, level)
+    planner = Planner(gather(results, task, shots, batch_size), images, level)
     return planner.advise(budget)
 
 
@@ -201,11 +201,11 @@ def budget_for(
     """
     if not 0 < error < 1:
         raise ValueError(f"`error` must be between 0 and 1. Received: error={error}")
-    planner = _Planner(gather(results, task, shots, batch_size), images, level)
+    planner = Planner(gather(results, task, shots, batch_size), images, level)
     return planner.budget_for(error)
 
 
-class _Planner:
+class Planner:
     """Evidence with its surface, asked about budgets."""
 
     def __init__(self, evidence: Evidence, images, level):
