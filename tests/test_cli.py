@@ -54,6 +54,7 @@ HELP = {
         "default: CONFIG's",
     ],
     ("study", "report"): ["--json"],
+    ("advise",): ["--budget BUDGET", "advise --error 0.15", "--images IMAGES", "--law STUDY"],
     ("law", "fit"): ["--compute", "--by COLUMN", "law fit runs.csv --compute gpu_hours"],
 }
 

@@ -24,7 +24,7 @@ from keras_vit_scale.scaling import (
     run_study,
     write_report,
 )
-from keras_vit_scale.scaling.findings import advise, describe, find
+from keras_vit_scale.scaling.findings import describe, find, next_steps
 from keras_vit_scale.scaling.results import study_points
 from keras_vit_scale.scaling.study import open_data
 from keras_vit_scale.training.checkpoint import is_complete
@@ -269,15 +269,15 @@ def test_findings_name_what_saturates_and_what_to_try():
     assert "small has stopped improving: from 1,600 to 6,400 steps" in told
     # By hand: log(0.14 / 0.09) / log(4).
     assert found.end_slopes()["large"] == pytest.approx(0.3187, abs=1e-4)
-    assert "--durations 12800" in "\n".join(advise(found))
+    assert "--durations 12800" in "\n".join(next_steps(found))
 
 
 def test_advice_depends_on_what_is_the_bottleneck():
     data_bound = {**SATURATING, "large": [0.5, 0.3, 0.26, 0.255]}
-    assert "add data" in "\n".join(advise(find(synthetic(data_bound), "digits", 10)))
+    assert "add data" in "\n".join(next_steps(find(synthetic(data_bound), "digits", 10)))
     flat = {**SATURATING, "large": [0.5, 0.3, 0.15, 0.148]}
     assert "large has stopped improving too" in "\n".join(
-        advise(find(synthetic(flat), "digits", 10))
+        next_steps(find(synthetic(flat), "digits", 10))
     )
 
 
@@ -296,7 +296,7 @@ def test_too_few_points_give_a_reason_instead_of_a_law():
     found = find(synthetic({"small": [0.5, 0.4]}), "digits", 10)
     assert found.law is None
     assert "at least 5 points" in "\n".join(describe(found))
-    assert "Add sizes or durations" in "\n".join(advise(found))
+    assert "Add sizes or durations" in "\n".join(next_steps(found))
 
 
 @pytest.mark.slow

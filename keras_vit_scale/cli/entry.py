@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import tyro
 
 import keras_vit_scale
+from keras_vit_scale.cli.advise import advise
 from keras_vit_scale.cli.export import export
 from keras_vit_scale.cli.finetune import finetune
 from keras_vit_scale.cli.judge import evaluate, fewshot
@@ -46,6 +47,7 @@ VERBS: dict[str, Callable[..., None] | Group] = {
         {"run": study_run, "report": study_report},
     ),
     "law": Group("Laws of error against compute, for anybody's results.", {"fit": law_fit}),
+    "advise": advise,
 }
 
 

@@ -138,7 +138,7 @@ def _report(out: Path, json: bool) -> None:
 
 def _show(findings: "Findings", console: Console) -> None:
     """Prints a table of errors, what was found, and what to try next."""
-    from keras_vit_scale.scaling.findings import advise, describe
+    from keras_vit_scale.scaling.findings import describe, next_steps
 
     points = findings.points.pivot(index="size", columns="steps", values="error")
     points = points.loc[list(dict.fromkeys(findings.points["size"]))]
@@ -164,7 +164,7 @@ def _show(findings: "Findings", console: Console) -> None:
     told = {
         "Found": describe(findings),
         "Left open": findings.evidence.notes,
-        "Try next": advise(findings),
+        "Try next": next_steps(findings),
     }
     for title, lines in told.items():
         if lines:

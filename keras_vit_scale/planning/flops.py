@@ -64,7 +64,8 @@ def _attention(c: ViTConfig, queries: int, tokens: int) -> tuple[int, int, int]:
 
 def training_flops(forward: float, images: float) -> float:
     """FLOPs of training on `images` images (repeats counted), at three forward passes each."""
-    return TRAINING_OVER_FORWARD * forward * images
+    # In float from the first product: a long run of a large model overflows an array of int64.
+    return float(TRAINING_OVER_FORWARD) * forward * images
 
 
 def patch_grid(config: ViTConfig, image_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """Scaling studies: the runs, their frontier, and the law that is fitted to it."""
 
+from keras_vit_scale.scaling.advice import Advice, Plan, advise, budget_for
 from keras_vit_scale.scaling.bootstrap import FrontierFit, fit_frontier
+from keras_vit_scale.scaling.budget import Budget, parse_budget
 from keras_vit_scale.scaling.choose import compare_laws
 from keras_vit_scale.scaling.config import (
     DataConfig,
@@ -28,16 +30,21 @@ from keras_vit_scale.scaling.report import write_report
 from keras_vit_scale.scaling.results import collect_results
 from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 from keras_vit_scale.scaling.study import run_study
+from keras_vit_scale.scaling.surface import ErrorSurface, fit_surface
 from keras_vit_scale.scaling.tables import read_groups, read_points
 
 __all__ = [
     "LAWS",
+    "Advice",
+    "Budget",
     "DataConfig",
     "DoubleSaturatingLaw",
+    "ErrorSurface",
     "FrontierFit",
     "JointLaw",
     "Law",
     "LearningCurve",
+    "Plan",
     "PowerLaw",
     "PowerLawWithFloor",
     "ProbeConfig",
@@ -45,6 +52,8 @@ __all__ = [
     "SigmoidalLaw",
     "StudyConfig",
     "StudyError",
+    "advise",
+    "budget_for",
     "collect_results",
     "compare_laws",
     "draw_frontier",
@@ -52,10 +61,12 @@ __all__ = [
     "fit_frontier",
     "fit_joint_law",
     "fit_law",
+    "fit_surface",
     "law_from_dict",
     "load_config",
     "paper_results",
     "pareto_frontier",
+    "parse_budget",
     "read_groups",
     "read_points",
     "run_study",

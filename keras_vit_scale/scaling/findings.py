@@ -106,7 +106,7 @@ def describe(findings: Findings) -> list[str]:
     return lines
 
 
-def advise(findings: Findings) -> list[str]:
+def next_steps(findings: Findings) -> list[str]:
     """What to try next, a sentence a line."""
     f, best = findings, findings.best
     sizes = list(dict.fromkeys(f.points["size"]))

@@ -14,7 +14,7 @@ from keras_vit_scale.scaling.chart import COSTS, axes_of, cell
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, dump_config, load_config
 from keras_vit_scale.scaling.evidence import Evidence
 from keras_vit_scale.scaling.figure import draw_findings
-from keras_vit_scale.scaling.findings import Findings, advise, describe, find
+from keras_vit_scale.scaling.findings import Findings, describe, find, next_steps
 from keras_vit_scale.scaling.page import Section, number, page, table
 from keras_vit_scale.scaling.results import study_results
 from keras_vit_scale.training.checkpoint import write_text
@@ -106,7 +106,7 @@ def study_page(config: StudyConfig, results: pd.DataFrame, findings: list[Findin
                 ),
                 columns=columns,
                 source="results.csv",
-                advice=advise(f),
+                advice=next_steps(f),
             )
         )
     shown = [c for c in ("task", "shots", *TOLD) if c in results and results[c].notna().any()]
