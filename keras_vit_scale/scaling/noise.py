@@ -81,13 +81,15 @@ def take_apart(kind, theta, log_x, log_e, trunk, box, repeats=None, rounds: int 
     variance, freedom = USUAL_NOISE**2, USUAL_FREEDOM
     for i in range(rounds):
         far = FAR_AT_FIRST if 2 * i < rounds else FAR
+        lift = missed_valleys(log_x, log_e - kind.log_error(theta, log_x)[0], trunk, point)[trunk]
         (theta,), (touching,) = fit_touching(
-            kind, theta[None], log_x, log_e[None], trunk, variance, point, box, far
+            kind, theta[None], log_x, (log_e - lift)[None], trunk, variance, point, box, far
         )
         variance, freedom = trunk_variance(
-            kind, theta, log_x[touching], log_e[touching], trunk[touching], variance, point, repeats
-        )
-    above = log_e - kind.log_error(theta, log_x)[0]
+            kind, theta, log_x[touching], (log_e - lift)[touching], trunk[touching], variance,
+            point, repeats,
+        )  # fmt: skip
+    above = log_e - lift - kind.log_error(theta, log_x)[0]
     count = trunk.max() + 1
     members = np.bincount(trunk, touching, count)
     # A trunk that touches nowhere is taken to lie behind without noise.
@@ -97,6 +99,33 @@ def take_apart(kind, theta, log_x, log_e, trunk, box, repeats=None, rounds: int 
         theta, touching, behind, float(np.sqrt(variance)), freedom, point,
         trunk_tilts(log_x, above, trunk, touching, len(theta)),
     )  # fmt: skip
+
+
+def missed_valleys(log_x, above, trunk, point):
+    """How far the results of each trunk that are nearest to a law miss where it comes nearest.
+
+    A size is best at one compute, and its results may lie to either side of it: a parabola
+    through the nearest result and its neighbours tells where the valley is and how deep. No
+    deeper than a quarter of how far the neighbours lie above the nearest, as for a valley that
+    was sampled evenly, and not where single results' noise could show the same.
+
+    Returns:
+        Log error (trunks,), 0 where the nearest result is a trunk's first or last.
+    """
+    order = np.lexsort((log_x, trunk))
+    x, y, t = log_x[order], above[order], trunk[order]
+    missed = np.zeros(trunk.max() + 1)
+    inner = (t[2:] == t[:-2]) & (x[2:] > x[1:-1]) & (x[1:-1] > x[:-2])
+    lowest = (y[1:-1] <= y[2:]) & (y[1:-1] <= y[:-2]) & inner
+    for i in np.flatnonzero(lowest) + 1:
+        left, right = x[i - 1] - x[i], x[i + 1] - x[i]
+        falls, rises = (y[i - 1] - y[i]) / left, (y[i + 1] - y[i]) / right
+        bend = (rises - falls) / (right - left)
+        if bend > 0:
+            slope = falls - bend * left
+            depth = slope**2 / (4 * bend)
+            missed[t[i]] = max(0.0, depth - point)
+    return missed
 
 
 def fit_touching(kind, theta, log_x, log_e, trunk, variance, point, box, far=FAR):
@@ -177,19 +206,35 @@ def trunk_tilts(log_x, above, trunk, touching, count):
 
 
 def point_noise(log_x, log_e, trunk) -> float:
-    """Noise of single results, from how far each lies off the line between its neighbours.
+    """Noise of single results, from how far each lies off the curve through its neighbours.
 
-    The median over all trunks, so that a few real bends do not count; 0 if no trunk
-    has three results.
+    Off the line through two of them, and off the parabola through three: bends add to either, so
+    the smaller is taken. Each is a median over all trunks, so that a few real bends do not count;
+    0 if no trunk has three results.
     """
     order = np.lexsort((log_x, trunk))
     x, y, t = log_x[order], log_e[order], trunk[order]
-    inner = (t[2:] == t[:-2]) & (x[2:] > x[:-2])
-    if not inner.any():
-        return 0.0
-    part = (x[1:-1] - x[:-2])[inner] / (x[2:] - x[:-2])[inner]
-    off = y[1:-1][inner] - (1 - part) * y[:-2][inner] - part * y[2:][inner]
-    off = off / np.sqrt(1 + part**2 + (1 - part) ** 2)
+    told = [noise_of_differences(x, y, t, degree) for degree in (2, 3)]
+    return min((noise for noise in told if noise is not None), default=0.0)
+
+
+def noise_of_differences(x, y, trunk, degree: int):
+    """Noise from divided differences of a degree, which no polynomial of lower degree has.
+
+    Args:
+        x, y, trunk: Sorted by trunk and then by x (N,).
+
+    Returns:
+        A standard deviation, `None` if no trunk has `degree` + 1 results at different x.
+    """
+    rows = np.arange(max(len(x) - degree, 0))[:, None] + np.arange(degree + 1)
+    at = x[rows]
+    rows = rows[(trunk[rows[:, 0]] == trunk[rows[:, -1]]) & (np.diff(at) > 0).all(1)]
+    if not len(rows):
+        return None
+    apart = x[rows][:, :, None] - x[rows][:, None] + np.eye(degree + 1)
+    part = 1 / apart.prod(2)
+    off = (part * y[rows]).sum(1) / np.sqrt((part**2).sum(1))
     # A curve bends one way: what is left around the median bend is noise.
     return float(1.4826 * np.median(np.abs(off - np.median(off))))
 
