@@ -18,7 +18,7 @@ from keras_vit_scale.scaling.noise import point_noise
 AVERAGED = {"power+floor": 0.4, "double-saturating": 0.3, "sigmoidal": 0.3}
 
 #: Points count in proportion to images to this power: what comes next resembles what came last.
-LATE = 0.25
+LATE = 0.1
 
 #: Longer curves are averaged in this many bins of log images.
 MOST_POINTS = 200

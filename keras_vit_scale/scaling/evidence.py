@@ -27,7 +27,7 @@ USUAL_NOISE, USUAL_FREEDOM = 0.003, 2.0
 #: within a factor of 2, a floor near half of the lowest error, a ceiling near the highest; it is
 #: left about symmetrically; a shift is near the fewest images, within a factor of 7.
 EXPONENT, FLOOR, CEILING = (np.log(0.5), 0.7), (-0.6, 0.8), (0.0, 1.0)
-ABRUPTNESS, SHIFT = (0.0, 0.5), (1.0, 2.0)
+ABRUPTNESS, SHIFT = (0.0, 0.5), (0.5, 2.0)
 
 #: Deviations of an amplitude and of a sigmoid's place, wide enough to say nothing.
 LEVEL, PUSH = 2.0, 4.0
@@ -55,6 +55,7 @@ def usual(kind, x, y):
     level = (np.median(y), LEVEL)
     floor = (y.min() + FLOOR[0], FLOOR[1])
     numbers = {
+        "power": (level, EXPONENT),
         "power+floor": (level, EXPONENT, floor),
         "double-saturating": (level, EXPONENT, floor, (x.min() + SHIFT[0], SHIFT[1])),
         "sigmoidal": (floor, (y.max() + CEILING[0], CEILING[1]), ABRUPTNESS, EXPONENT, (0.0, PUSH)),
