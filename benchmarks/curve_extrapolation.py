@@ -13,6 +13,9 @@ that made the curves, on each.
 Then the paper's tables: each model and data set is a curve (5- and 10-shot and fine-tuned
 errors), from whose first results, at least five, the next one is foretold, if it is at up to 3.4
 times the images: error of prediction, median over all.
+
+With `--csv FILE` other curves are judged too, say published ones. Its columns are `domain` (a title),
+`curve`, `images`, `error` and `train`, 1 for points that are fitted and 0 for those that are judged.
 """
 
 import argparse
@@ -23,6 +26,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from devices import cpu_name
 
 from keras_vit_scale.scaling import (
@@ -116,6 +120,18 @@ def published():
     return misses
 
 
+def from_csv(path):
+    """Root mean square log errors for the curves of a file, by domain and contestant."""
+    misses = {}
+    for (title, _), curve in pd.read_csv(path).groupby(["domain", "curve"]):
+        fitted, judged = (curve[curve["train"] == part] for part in (1, 0))
+        points = (fitted["images"], fitted["error"], judged["images"])
+        for name, log_error in foretell(*(p.to_numpy(float) for p in points)).items():
+            miss = np.sqrt(np.mean((log_error - np.log(judged["error"])) ** 2))
+            misses.setdefault(title, {}).setdefault(name, []).append(miss)
+    return misses
+
+
 def table_of(misses, total):
     """Medians as Markdown: a row a contestant."""
     names = list(next(iter(misses.values())))
@@ -139,6 +155,7 @@ def main():
     add("--curves", type=int, default=300, help="of each form")
     add("--seed", type=int, default=0)
     add("--no-paper", action="store_true", help="leave the paper's tables out")
+    add("--csv", type=Path, help="a file of other curves")
     add("--out", type=Path, help="also write what is printed, as Markdown")
     arguments = parser.parse_args()
 
@@ -152,6 +169,8 @@ def main():
     lines += ["", f"fit_curve / the form that made the curves: {', '.join(ratios)}."]
     if not arguments.no_paper:
         lines += ["", "The paper's tables.", "", *table_of(published(), "all")]
+    if arguments.csv:
+        lines += ["", f"{arguments.csv.name}.", "", *table_of(from_csv(arguments.csv), "all")]
     lines = [
         "# Extrapolation of learning curves",
         "",

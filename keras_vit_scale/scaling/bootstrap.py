@@ -185,11 +185,11 @@ def fit_frontier(
             f"{close.sum():,} of {len(compute):,}; thin them out, or fit the law alone (`fit_law`)"
         )
     repeats = variance_of_repeats(compute, log_e, trunk, size)
-    compute, error, log_x, log_e, trunk = (v[close] for v in (compute, error, log_x, log_e, trunk))
-    trunk = np.unique(trunk, return_inverse=True)[1]
-    parts = take_apart(kind, fitted, log_x, log_e, trunk, box, repeats)
+    compute, error, log_x, log_e = (v[close] for v in (compute, error, log_x, log_e))
+    trunk, size = (np.unique(v[close], return_inverse=True)[1] for v in (trunk, size))
+    parts = take_apart(kind, fitted, log_x, log_e, trunk, box, size, repeats)
     centre = kind.log_error(parts.theta, log_x)[0]
-    drawn = draw_errors(np.random.default_rng(seed), centre, parts, trunk, resamples)
+    drawn = draw_errors(np.random.default_rng(seed), centre, parts, trunk, size, resamples)
     vectors = refit(kind, parts, log_x, drawn, trunk, box)
 
     chosen = parts.touching

@@ -1,39 +1,33 @@
 """Learning curves: the error of one model against images seen, and where it is going."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
 
+from keras_vit_scale.scaling.drift import fit_robustly, weigh
 from keras_vit_scale.scaling.fit import as_law, binned, unit_free
 from keras_vit_scale.scaling.forms import LAWS
 from keras_vit_scale.scaling.frontier import check_points
 from keras_vit_scale.scaling.law import Law
-from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 from keras_vit_scale.scaling.noise import point_noise
 
-#: Laws that a curve's prediction is averaged over. The sigmoidal one knows the plateau at
-#: chance that precedes learning; where there is none, the others need fewer parameters.
-AVERAGED = ("power+floor", "double-saturating", "sigmoidal")
+#: Laws that a curve's prediction is averaged over, and what each counts before any point is
+#: seen. The sigmoidal one knows the plateau at chance that precedes learning; where there is
+#: none, the others need fewer parameters.
+AVERAGED = {"power+floor": 0.4, "double-saturating": 0.3, "sigmoidal": 0.3}
 
-#: Points count in proportion to images to this power: what comes next resembles what came
-#: last, and no law is exact over a whole curve.
-LATE = 0.3
-
-#: What is usual for parameters that short curves hardly tell: by law and index of the fitted
-#: number, the mean of its logarithm and the deviation. Exponents are near 1/2 within a
-#: factor of 2, a ceiling is left symmetrically within a factor of 1.6.
-USUAL = {
-    "power+floor": {1: (np.log(0.5), 0.7)},
-    "double-saturating": {1: (np.log(0.5), 0.7)},
-    "sigmoidal": {2: (0.0, 0.5), 3: (np.log(0.5), 0.7)},
-}
+#: Points count in proportion to images to this power: what comes next resembles what came last.
+LATE = 0.1
 
 #: Longer curves are averaged in this many bins of log images.
-MOST_POINTS = 400
+MOST_POINTS = 200
 
 #: Least noise of log error that is reckoned with.
 LEAST_NOISE = 1e-3
+
+#: What counts less than this, of 1, is left out of the average.
+LEAST_WEIGHT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -43,6 +37,8 @@ class LearningCurve:
     Args:
         laws: The laws.
         weights: What each counts; they sum to 1.
+        drifts: How far the curve lies off each at its end, in log error: it is carried on, and
+            fades by e for each e-fold of images.
         points: How many points they were fitted to.
         rms_log_error: Root mean square of log(predicted / measured) at them.
         images_range: Fewest and most images among them.
@@ -51,6 +47,7 @@ class LearningCurve:
 
     laws: tuple[Law, ...]
     weights: tuple[float, ...]
+    drifts: tuple[float, ...]
     points: int
     rms_log_error: float
     images_range: tuple[float, float]
@@ -58,7 +55,13 @@ class LearningCurve:
 
     def predict(self, images):
         """Error after so many images, a number or an array."""
-        parts = [w * np.log(law.predict(images)) for w, law in self._weighed()]
+        images = np.asarray(images, dtype=np.float64)
+        with np.errstate(divide="ignore"):
+            fades = np.exp(-np.abs(np.log(images / self.images_range[1])))
+        parts = [
+            weight * (np.log(law.predict(images)) + drift * fades)
+            for weight, law, drift in zip(self.weights, self.laws, self.drifts, strict=True)
+        ]
         return np.exp(np.sum(parts, axis=0))
 
     def images_for(self, error: float) -> float:
@@ -86,6 +89,7 @@ class LearningCurve:
         return {
             "laws": [law.to_dict() for law in self.laws],
             "weights": list(self.weights),
+            "drifts": list(self.drifts),
             "points": self.points,
             "rms_log_error": self.rms_log_error,
             "images_range": list(self.images_range),
@@ -93,19 +97,23 @@ class LearningCurve:
         }
 
     def __str__(self):
-        return "; ".join(f"{w:.0%} {law}" for w, law in self._weighed() if w >= 0.005)
-
-    def _weighed(self):
-        return zip(self.weights, self.laws, strict=True)
+        told = []
+        for name in AVERAGED:
+            alike = [p for p in zip(self.weights, self.laws, strict=True) if p[1].name == name]
+            total = sum(weight for weight, _ in alike)
+            if total >= 0.005:
+                told.append(f"{total:.0%} {max(alike, key=lambda pair: pair[0])[1]}")
+        return "; ".join(told)
 
 
 def fit_curve(images, error) -> LearningCurve:
     """Fits a learning curve, which may saturate at both ends, to be extrapolated.
 
-    Power law with floor, double-saturating and sigmoidal law are fitted by robust least
-    squares in log error, late points counting more, with mild priors for exponents; their
-    predictions are averaged by their Bayesian information criterion. On simulated curves no
-    single law is as close everywhere (`benchmarks/curve_extrapolation.py`).
+    Power law with floor, double-saturating and sigmoidal law are fitted with mild priors, late
+    points counting more and outliers less, and each with several amounts of drift, since no law
+    is exact over a whole curve. What the points say for each is its weight in the average
+    (`drift`). On simulated curves no single law is as close everywhere
+    (`benchmarks/curve_extrapolation.py`).
 
     Args:
         images: Images seen, or any measure of training, positive.
@@ -137,66 +145,35 @@ def fit_curve(images, error) -> LearningCurve:
     tolerance = max(3 * noise, 0.01)
     kinds = [LAWS[name] for name in AVERAGED if len(LAWS[name].parameters) < len(x)]
     if not kinds:
-        kinds = [LAWS[AVERAGED[0]]]
-    vectors, misfits = [], []
-    for kind in kinds:
-        theta, misfit = _fit_with_usual(kind, x, y, weights, noise, tolerance)
-        vectors.append(theta)
-        misfits.append(misfit)
+        kinds = [LAWS["power+floor"]]
+    starts, costs = zip(
+        *(fit_robustly(kind, x, y, weights, noise, tolerance) for kind in kinds), strict=True
+    )
     counts = np.array([len(kind.parameters) for kind in kinds])
-    # The noise of the closest law, rather than each law's own: with few points a law that runs
-    # through them all would be certain.
-    variance = max((2 * np.array(misfits) / np.maximum(len(x) - counts, 1)).min(), LEAST_NOISE**2)
-    criterion = 2 * np.array(misfits) / variance + counts * np.log(len(x))
-    evidence = np.exp(-0.5 * (criterion - criterion.min()))
-    evidence /= evidence.sum()
-    log_laws = [kind.log_error(theta, log_x)[0] for kind, theta in zip(kinds, vectors, strict=True)]
-    residual = evidence @ np.array(log_laws) - np.log(error[order])
-    limits = (float(images.min()), float(images.max()))
-    laws = [
-        as_law(kind, theta, scale, points=len(images), compute_range=limits)
-        for kind, theta in zip(kinds, vectors, strict=True)
+    closest = np.argmin(np.array(costs) + counts * noise**2 * np.log(len(x)) / 2)
+    off = kinds[closest].log_error(starts[closest], x)[0] - y
+    weights = weights / np.sqrt(1 + (off / tolerance) ** 2)
+    told_for = [
+        weigh(kind, x, y, weights, start, noise) for kind, start in zip(kinds, starts, strict=True)
     ]
-    return LearningCurve(
-        laws=tuple(laws),
-        weights=tuple(float(w) for w in evidence),
-        points=len(images),
-        rms_log_error=float(np.sqrt(np.mean(residual**2))),
-        images_range=limits,
-        warnings=tuple(told),
-    )
-
-
-def _fit_with_usual(kind, x, y, weights, noise, tolerance):
-    """The best vector when what is usual for its parameters counts as more points."""
-    usual, n = USUAL[kind.name], len(x)
-    index = list(usual)
-    means, deviations = np.array(list(usual.values())).T
-
-    def model(theta, x):
-        value, jacobian = kind.log_error(theta, x[:, :n])
-        own = np.broadcast_to(
-            np.eye(theta.shape[1])[index], (len(theta), len(index), theta.shape[1])
-        )
-        return (
-            np.concatenate([value, theta[:, index]], axis=1),
-            np.concatenate([jacobian, own], axis=1),
-        )
-
-    starts = kind.starts(x, y)
-    vectors, costs = levenberg_marquardt(
-        model,
-        np.append(x, np.zeros(len(index))),
-        np.append(y, means),
-        np.append(weights, (noise / deviations) ** 2),
-        starts,
-        *kind.box(x, y),
-        loss="soft-l1",
-        scale=tolerance,
-        tolerance=1e-7,
-    )
-    best = np.argmin(costs)
-    return vectors[best], costs[best]
+    prior = np.array([AVERAGED[kind.name] for kind in kinds])
+    log_weights = np.array([e.log_evidence for e in told_for]) + np.log(prior)[:, None]
+    shares = np.exp(log_weights - log_weights.max())
+    shares = np.where(shares < LEAST_WEIGHT * shares.sum(), 0, shares)
+    shares /= shares.sum()
+    limits = (float(images.min()), float(images.max()))
+    counted = [
+        (float(share), float(drift), as_law(
+            e.kind, vector, scale, points=len(images), compute_range=limits
+        ))
+        for e, part in zip(told_for, shares, strict=True)
+        for share, drift, vector in zip(part, e.drift, e.vectors, strict=True)
+        if share > 0
+    ]  # fmt: skip
+    weights, drifts, laws = zip(*counted, strict=True)
+    curve = LearningCurve(laws, weights, drifts, len(images), 0.0, limits, tuple(told))
+    residual = np.log(curve.predict(images) / error)
+    return replace(curve, rms_log_error=float(np.sqrt(np.mean(residual**2))))
 
 
 def _check_shows_a_curve(images, error) -> list[str]:

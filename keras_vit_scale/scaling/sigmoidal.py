@@ -81,10 +81,10 @@ class SigmoidalLaw(Law):
 
     @staticmethod
     def box(log_x, log_error):
-        """Bounds of what is fitted: a ceiling of at most 1, unless the errors reach it."""
+        """Bounds of what is fitted: a ceiling of at most 1, or for losses 3 times the highest."""
         lowest, highest = np.exp(log_error.min()), np.exp(log_error.max())
         lower = np.log([lowest * 1e-6, highest * 1e-2, 0.2, 1e-2])
-        upper = np.log([highest, max(1.0, 1.05 * highest), 5.0, 20.0])
+        upper = np.log([highest, 3 * highest if highest > 1 else 1.0, 5.0, 20.0])
         return np.append(lower, -60.0), np.append(upper, 60.0)
 
     @staticmethod
