@@ -16,9 +16,12 @@ def test_peaks_agree_with_what_the_hardware_is_made_of():
         ("TPU v4", "bfloat16"): 8 * 128**2 * 2 * 1.05e9,
         ("TPU v5e", "bfloat16"): 4 * 128**2 * 2 * 1.5e9,
         ("TPU v5p", "bfloat16"): 8 * 128**2 * 2 * 1.75e9,
+        ("TPU v6e", "bfloat16"): 4 * 256**2 * 2 * 1.75e9,
         # tensor cores x multiply-adds a clock x 2 x boost clock
         ("V100-16GB", "float16"): 640 * 64 * 2 * 1.53e9,
         ("T4", "float16"): 320 * 64 * 2 * 1.59e9,
+        ("A10G", "float16"): 320 * 64 * 2 * 1.71e9,
+        ("L4", "bfloat16"): 232 * 128 * 2 * 2.04e9,
         ("A100-40GB", "bfloat16"): 432 * 256 * 2 * 1.41e9,
         ("H100 SXM", "bfloat16"): 528 * 512 * 2 * 1.83e9,
         ("H100 PCIe", "bfloat16"): 456 * 512 * 2 * 1.62e9,
@@ -26,6 +29,9 @@ def test_peaks_agree_with_what_the_hardware_is_made_of():
         ("RTX 4090", "bfloat16"): 512 * 128 * 2 * 2.52e9 / 2,  # half rate for float32 sums
         # float32 lanes x 2 x boost clock
         ("V100-32GB", "float32"): 5120 * 2 * 1.53e9,
+        ("T4", "float32"): 2560 * 2 * 1.59e9,
+        ("A10G", "float32"): 10240 * 2 * 1.71e9,
+        ("L4", "float32"): 7424 * 2 * 2.04e9,
         ("A100-80GB", "float32"): 6912 * 2 * 1.41e9,
         ("H100 SXM", "float32"): 16896 * 2 * 1.98e9,
         ("RTX 3090", "float32"): 10496 * 2 * 1.695e9,
@@ -39,6 +45,12 @@ def test_a_chip_of_two_cores_is_two_cores():
     for name in ("TPU v2", "TPU v3"):
         chip, core = accelerator(name), accelerator(f"{name} core")
         assert (chip.bfloat16, chip.memory) == (2 * core.bfloat16, 2 * core.memory)
+
+
+def test_an_h200_computes_as_an_h100():
+    h100, h200 = accelerator("H100 SXM"), accelerator("H200")
+    for dtype in ("float16", "bfloat16", "float32"):
+        assert h200.peak(dtype) == h100.peak(dtype)
 
 
 def test_the_papers_rate_is_below_the_peak_of_a_core():

@@ -1,9 +1,11 @@
 """Adafactor against optax and against a NumPy loop that rounds on storing."""
 
+import keras
 import ml_dtypes
 import numpy as np
 import pytest
-from trajectory import STEPS, make_case, trajectory
+from conftest import as_numpy
+from trajectory import STEPS, make_case, trajectory, variable
 
 from keras_vit_scale import Adafactor
 from keras_vit_scale.optimizers.adafactor import factored_axes
@@ -111,6 +113,17 @@ def test_cap_of_the_second_moment_is_reached(rng):
     )
     expected = loop_adafactor(values["bias"], gradients["bias"], 0.03, 0, np.float32, None, cap=0.5)
     np.testing.assert_allclose(ours[-1][0], expected[-1], rtol=1e-6, atol=1e-6)
+
+
+def test_the_papers_cap_is_reached_after_thousands_of_steps():
+    """At update 10,000 its 1 - t^-0.8 would be 0.99937: of a first gradient of 1 remains 0.001."""
+    w = variable(np.ones(3), "bias")
+    optimizer = Adafactor()
+    optimizer.build([w])
+    optimizer._iterations.assign(9_999)
+    optimizer.apply([keras.ops.ones(3)])
+    (second,) = (v for v in optimizer.variables if "second_moment" in v.path)
+    np.testing.assert_allclose(as_numpy(second), 0.001, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("shape", "stack_axis"), [((37, 41), 0), ((37, 41), 1), ((53, 5, 33), 0)])

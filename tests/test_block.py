@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from conftest import as_numpy, randomise
 
-from keras_vit_scale.models import AttentionPooling, Encoder, PatchEmbedding
+from keras_vit_scale.models import (
+    AttentionPooling,
+    ClassToken,
+    Encoder,
+    PatchEmbedding,
+    PositionEmbedding,
+)
+from keras_vit_scale.models.block import layer_norm
 
 # Float32 through two blocks; the loops compute in float64.
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
@@ -17,6 +24,15 @@ def numpy_norm(x, scale, bias):
     mean = x.mean(-1, keepdims=True)
     variance = ((x - mean) ** 2).mean(-1, keepdims=True)
     return (x - mean) / np.sqrt(variance + 1e-6) * scale + bias
+
+
+def test_norm_of_tokens_that_hardly_vary(rng):
+    """A variance as small as the authors' epsilon, 1e-6: half of it is the epsilon's."""
+    x = (1e-3 * rng.normal(size=(2, 7, 15))).astype("float32")
+    w = {"n_scale": rng.normal(size=15), "n_bias": rng.normal(size=15)}
+    y = layer_norm(keras.ops.convert_to_tensor(x), {k: v.astype("float32") for k, v in w.items()},
+                   "n")  # fmt: skip
+    np.testing.assert_allclose(as_numpy(y), numpy_norm(x, *w.values()), rtol=1e-4, atol=1e-5)
 
 
 def numpy_attention(queries, tokens, w):
@@ -145,6 +161,11 @@ def test_initial_values_outside_the_blocks():
     patch.build((None, 16, 16, 3))
     # LeCun-normal: variance 1 / fan in.
     assert as_numpy(patch.kernel).std() == pytest.approx((8 * 8 * 3) ** -0.5, rel=0.03)
+    position, token = PositionEmbedding(), ClassToken()
+    for layer in (position, token):
+        layer.build((None, 49, 256))
+    assert as_numpy(position.embedding).std() == pytest.approx(1 / 16, rel=0.03)
+    assert not as_numpy(token.token).any()
     pooling = AttentionPooling(heads=4, mlp_dim=64)
     pooling.build((None, 5, 512))
     # Xavier-uniform of the array (1, 1, D): variance 2 / (1 + D).

@@ -99,6 +99,22 @@ def test_law_fit_predicts_and_draws(table, tmp_path, capsys):
     assert laws[1]["b"] == pytest.approx(0.4, rel=1e-3)
 
 
+def test_law_fit_takes_the_frontier_or_all_points(tmp_path, capsys):
+    """Of two models one has twice the error: the law is the better one's, or between the two."""
+    compute = np.geomspace(1, 1e4, 9)
+    lines = [f"{c},{s * (0.4 * (c + 2) ** -0.4 + 0.1)}" for s in (1, 2) for c in compute]
+    (tmp_path / "r.csv").write_text("\n".join(["flops,error", *lines]))
+    floors = []
+    for options in ([], ["--all-points"]):
+        assert cli.run(["law", "fit", str(tmp_path / "r.csv"), *options, "--json"]) == 0
+        (law,) = json.loads(capsys.readouterr().out)
+        floors.append((law["points"], law["c"]))
+    assert floors == [
+        (9, pytest.approx(0.1, rel=1e-3)),
+        (18, pytest.approx(0.1 * 2**0.5, rel=1e-3)),
+    ]
+
+
 MISTAKES = {
     "unknown verb": (["modles"], "modles"),
     "no verb": ([], "Missing subcommand Expected one of {models, train, "),

@@ -333,6 +333,19 @@ def test_inception_boxes_cover_the_stated_areas(rng):
     assert (width / height).max() < 1.42
 
 
+def test_inception_boxes_are_drawn_evenly(rng):
+    """By area, and by width over height, as Szegedy et al. have it; all of these boxes fit."""
+    from scipy.stats import kstest
+
+    boxes = [inception_box(4000, 4000, rng, area=(0.05, 0.5))[2:] for _ in range(2000)]
+    height, width = np.array(boxes).T
+    assert kstest(width * height / 4000**2, "uniform", (0.05, 0.45)).pvalue > 0.01
+    assert kstest(width / height, "uniform", (3 / 4, 4 / 3 - 3 / 4)).pvalue > 0.01
+    # A quarter of 6 x 6 pixels lies at sixteen places.
+    places = {inception_box(6, 6, rng, area=(0.25, 0.25), aspect=(1, 1)) for _ in range(400)}
+    assert places == {(top, left, 3, 3) for top in range(4) for left in range(4)}
+
+
 def test_random_shift_moves_by_at_most_its_pixels(rng):
     image = np.zeros((5, 5, 1), np.uint8)
     image[2, 2] = 9
@@ -360,6 +373,10 @@ def test_eval_transforms_follow_the_paper(rng):
     short = resize(image, (448, 597))
     np.testing.assert_array_equal(
         EvalTransform(384, margin=448 / 384)(image), short[32 : 32 + 384, 106 : 106 + 384]
+    )
+    # Of sides 40 and 60 the longer has its margin: short side 90.
+    np.testing.assert_array_equal(
+        EvalTransform((40, 60), margin=1.5)(image), resize(image, (90, 120))[25:65, 30:90]
     )
 
 

@@ -30,6 +30,17 @@ def test_ridge_equals_an_independent_solve(n, f, dtype, rtol, rng):
     np.testing.assert_allclose(w, expected, rtol=rtol, atol=rtol * np.abs(expected).max())
 
 
+def by_scikit_learn(train, labels, test, classes):
+    """Classes that the paper's probe predicts, by scikit-learn's ridge."""
+    mean, deviation = train.mean(0), np.sqrt(((train - train.mean(0)) ** 2).mean(0)) + 1e-5
+    x, z = (
+        np.column_stack([(a - mean) / deviation, np.full(len(a), 100.0)]) for a in (train, test)
+    )
+    targets = np.where(labels[:, None] == np.arange(classes), 1.0, -1.0)
+    oracle = Ridge(alpha=1024.0, fit_intercept=False, solver="svd").fit(x, targets)
+    return oracle.predict(z).argmax(1)
+
+
 @pytest.mark.parametrize("shots", [3, 40])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_probe_predicts_as_scikit_learn_does(shots, dtype, rng):
@@ -39,18 +50,27 @@ def test_probe_predicts_as_scikit_learn_does(shots, dtype, rng):
     labels = np.repeat(np.arange(classes), shots)
     train = centres[labels] + rng.normal(size=(len(labels), width)) * 2
     test = np.repeat(centres, 60, 0) + rng.normal(size=(300, width)) * 2
-
-    mean, deviation = train.mean(0), np.sqrt(((train - train.mean(0)) ** 2).mean(0)) + 1e-5
-    x, z = (
-        np.column_stack([(a - mean) / deviation, np.full(len(a), 100.0)]) for a in (train, test)
-    )
-    targets = np.where(labels[:, None] == np.arange(classes), 1.0, -1.0)
-    oracle = Ridge(alpha=1024.0, fit_intercept=False, solver="svd").fit(x, targets)
-    expected = oracle.predict(z).argmax(1)
+    expected = by_scikit_learn(train, labels, test, classes)
     assert 0.3 < (expected == np.repeat(np.arange(classes), 60)).mean() < 1
 
     predicted = linear_probe(train.astype(dtype), labels, test.astype(dtype), classes, 1024.0)
     np.testing.assert_array_equal(predicted, expected)
+
+
+def test_scale_and_constant_are_the_papers(rng):
+    """Between classes of unequal numbers both decide, by a few points of very many.
+
+    With as many examples of each class the constant, its penalty and any factor of all features
+    add the same to every class, and change no prediction.
+    """
+    labels = np.repeat(np.arange(5), [6, 7, 6, 5, 8])
+    # Two features vary as little as what is added to deviations.
+    scale = np.array([1, 3, 1e-5, 2e-5, 1, 7, 1])
+    train = scale * (rng.normal(size=(5, 7))[labels] + rng.normal(size=(len(labels), 7)))
+    test = scale * rng.normal(size=(20_000, 7)) * 10
+    expected = by_scikit_learn(train, labels, test, 5)
+    assert np.bincount(expected, minlength=5).min() > 100
+    np.testing.assert_array_equal(linear_probe(train, labels, test, 5, 1024.0), expected)
 
 
 def test_examples_are_the_first_of_a_seeded_permutation(rng):

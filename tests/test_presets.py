@@ -45,6 +45,26 @@ def test_every_row_has_a_builder(name):
     assert builder.__name__ == f"ViT_{name.replace('/', '')}"
 
 
+#: Parameters that others publish for sizes: in torchvision with a [class] token that has a
+#: position, in timm with MAP and no classes, in PaLI's paper (in millions) with MAP and JFT's.
+ELSEWHERE = {
+    "B/16": (86_567_656, "token", 1000),
+    "L/32": (306_535_400, "token", 1000),
+    "H/14": (632_045_800, "token", 1000),
+    "So400m/14": (427_680_704, "map", None),
+    "e/14": (3926e6, "map", 29_593),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_sizes_count_what_others_publish(name):
+    published, pooling, classes = ELSEWHERE[name]
+    counted = parameters(preset(name), pooling=pooling, num_classes=classes)
+    if pooling == "token":
+        counted += preset(name).width
+    assert counted == pytest.approx(published, rel=2e-4 if name == "e/14" else 0)
+
+
 def test_every_size_is_a_valid_shape():
     for size in SIZES:
         assert preset(f"{size}/14").patch_size == 14
@@ -109,6 +129,10 @@ def test_flops_of_a_hand_counted_model():
     pool = (1 + 2 + 2 + 1) * 4 * 4 + 2 * 1 * 2 * 4 + 2 * 4 * 5
     products = embed + block + pool + 4 * 3
     assert forward_flops(shape, (2, 4), pooling="map", num_classes=3) == 2 * products
+    # The [class] token makes them three, and comes after the embedding.
+    block = 4 * 3 * 4 * 4 + 2 * 3 * 3 * 4 + 2 * 3 * 4 * 5
+    products = embed + block + 4 * 3
+    assert forward_flops(shape, (2, 4), pooling="token", num_classes=3) == 2 * products
 
 
 def test_flops_refuse_what_makes_no_sense():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from conftest import TINY, as_numpy, randomise
 from keras_vit_scale import ViT
 from keras_vit_scale.data import digits
 from keras_vit_scale.evaluation import load_classifier
+from keras_vit_scale.optimizers.decay import decays_by_path
 from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
+from keras_vit_scale.runs.plan import make_schedule
+from keras_vit_scale.runs.recipe import head_bias, make_optimizer
 from keras_vit_scale.runs.run import loss_function, open_data
 from keras_vit_scale.runs.weights import start_from
 from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
@@ -37,6 +41,7 @@ CONFIG = TrainConfig(
     warmup=2,
     timescale=10.0,
     cooldown=0.4,
+    average=4,
     checkpoint_every=5,
     log_every=5,
 )
@@ -168,6 +173,16 @@ def test_interrupted_in_a_cooldown_that_a_file_began_it_goes_on(tmp_path):
     np.testing.assert_allclose(log["learning_rate"], rates, rtol=1e-5)
 
 
+def test_killed_between_its_last_checkpoint_and_its_results_it_keeps_its_evaluations(
+    finished, tmp_path
+):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "results.json").unlink()
+    train(CONFIG, out)
+    assert_same_end(out, finished[0])
+
+
 def test_another_run_in_the_folder_is_refused(finished):
     other = dataclasses.replace(CONFIG, batch_size=11, peak=0.02)
     with pytest.raises(RunError, match=r"batch_size was 13, now 11; peak was 0.01, now 0.02"):
@@ -176,8 +191,6 @@ def test_another_run_in_the_folder_is_refused(finished):
 
 
 def test_a_damaged_checkpoint_is_told(finished, tmp_path):
-    import shutil
-
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     (out / "results.json").unlink()
@@ -281,6 +294,23 @@ def test_config_survives_yaml(tmp_path):
     (tmp_path / "config.yaml").write_text(settings_text(CONFIG) + "sede: 3\nbatch_size: many\n")
     with pytest.raises(SettingsError, match=r"batch_size: Input.*; sede: no such option"):
         load_run_config(tmp_path)
+
+
+def test_optimizer_is_the_configs():
+    config = dataclasses.replace(CONFIG, head_decay=0.5, body_decay=0.25, clip_norm=2.0, average=8)
+    plan = config.plan(images=1000)
+    for name in ("adafactor", "adamw", "momentum"):
+        config = dataclasses.replace(config, optimizer=name)
+        optimizer = make_optimizer(config, plan, make_schedule(config, plan))
+        found = decays_by_path(optimizer.weight_decay, ["head/kernel", "encoder/out_kernel"])
+        assert found == [0.5, 0.25]
+        assert (optimizer.global_clipnorm, optimizer.ema_momentum) == (2.0, 1 - 1 / 8)
+        assert optimizer.name == name
+
+
+@pytest.mark.parametrize("classes", [2, 10, 29_593])
+def test_a_new_head_gives_every_class_its_share(classes):
+    assert 1 / (1 + np.exp(-head_bias("sigmoid", classes))) == pytest.approx(1 / classes)
 
 
 def bilinear(grid, rows, columns):

@@ -73,6 +73,15 @@ def test_equals_the_closed_form_at_every_step(kind, options, warmup, total, cool
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)
+def test_the_usual_durations_are_the_papers(kind):
+    """10,000 steps of warm-up; after as many more, rsqrt has fallen to 1 / sqrt(2)."""
+    options = {} if kind in (ReciprocalSqrt, Constant) else {"decay_steps": 20_000}
+    rates = [float(kind(PEAK, **options)(t)) / PEAK for t in (2_500, 10_000, 20_000)]
+    halfway = {ReciprocalSqrt: 2**-0.5, Constant: 1, Linear: 0.5, Cosine: 0.5}[kind]
+    np.testing.assert_allclose(rates, [0.25, 1, halfway], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
 @pytest.mark.parametrize("millions", [2, 40])
 def test_long_runs_keep_their_digits(kind, millions):
     """Above 2^24, 16.8 million, float32 has no odd steps; a cooldown's last steps need them."""

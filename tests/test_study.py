@@ -118,6 +118,20 @@ def test_no_trunk_saw_an_image_of_the_probe(finished):
     assert not tested & examples
 
 
+@pytest.mark.parametrize("validation", [0, 101])
+def test_the_parts_of_a_study_share_no_image(validation, tmp_path):
+    """By the pixels of the images, of which no two are the same; nothing is trained."""
+    text = STUDY.replace("held_out: 597", f"held_out: 597, validation: {validation}")
+    (tmp_path / "study.yaml").write_text(text)
+    upstream, held_out, probes = open_data(load_config(tmp_path / "study.yaml"))
+    probe = probes["held-out"]
+    # All that examples may come from, and not those alone that these seeds choose.
+    parts = [upstream, probe.train.source, probe.test, *([held_out] if validation else [])]
+    pixels = [{part[i][0].tobytes() for i in range(len(part))} for part in parts]
+    assert [len(p) for p in pixels] == [1200 - validation, 299, 298, *[validation] * bool(held_out)]
+    assert len(set().union(*pixels)) == 1797
+
+
 def results_of(out):
     return {
         str(p.relative_to(out)): {

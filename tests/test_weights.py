@@ -139,6 +139,66 @@ def test_joined_matrices_are_cut_in_the_order_of_torch(tmp_path):
         )
 
 
+#: Modules of a block in transformers, for each of ours; written down from its code by hand.
+SIGLIP_BLOCK = {
+    "attention_norm": "layer_norm1", "query": "self_attn.q_proj", "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj", "out": "self_attn.out_proj", "mlp_norm": "layer_norm2",
+    "mlp_in": "mlp.fc1", "mlp_out": "mlp.fc2",
+}  # fmt: skip
+VIT_BLOCK = {
+    "attention_norm": "layernorm_before", "query": "attention.attention.query",
+    "key": "attention.attention.key", "value": "attention.attention.value",
+    "out": "attention.output.dense", "mlp_norm": "layernorm_after",
+    "mlp_in": "intermediate.dense", "mlp_out": "output.dense",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pooling", "blocks", "names", "epsilon", "gelu"),
+    [
+        ("map", "vision_model.encoder.layers", SIGLIP_BLOCK, 1e-6, "tanh"),
+        ("token", "vit.encoder.layer", VIT_BLOCK, 1e-12, "exact"),
+    ],
+)
+def test_modules_of_transformers_hold_what_they_compute_with(
+    pooling, blocks, names, epsilon, gelu, tmp_path
+):
+    """A torch layer multiplies by (outputs, inputs); its joined attention has three, q, k, v."""
+    model = ViT(TINY, None, image_size=10, pooling=pooling)
+    randomise(model, np.random.default_rng(3))
+    save_weights_as(model, tmp_path / "vit", "transformers")
+    path = tmp_path / "vit" / "model.safetensors"
+    arrays, d = load_file(path), TINY.width
+    weights = {w.path: as_numpy(w) for w in model.weights}
+
+    def same(module, ours, block=...):
+        kind = "scale" if "norm" in ours else "kernel"
+        weight, bias = (weights[f"{ours}_{k}"][block] for k in (kind, "bias"))
+        if kind == "kernel":
+            inputs = (-1, d) if "out_" in f"{ours}_" and "mlp" not in ours else (len(weight), -1)
+            weight = weight.reshape(inputs).T
+        np.testing.assert_array_equal(arrays[f"{module}weight"], weight, err_msg=ours)
+        np.testing.assert_array_equal(arrays[f"{module}bias"], bias.ravel(), err_msg=ours)
+
+    for i in range(TINY.depth):
+        for ours, theirs in names.items():
+            same(f"{blocks}.{i}.{theirs}.", f"encoder/{ours}", i)
+    if pooling == "map":
+        head = "vision_model.head."
+        for part, ours in enumerate(("query", "key", "value")):
+            for kind in ("weight", "bias"):
+                joined = arrays[f"{head}attention.in_proj_{kind}"]
+                arrays[f"{ours}.{kind}"] = joined[part * d : (part + 1) * d]
+            same(f"{ours}.", f"pooling/{ours}")
+        for ours, theirs in {"out": "attention.out_proj", "mlp_norm": "layernorm",
+                             "mlp_in": "mlp.fc1", "mlp_out": "mlp.fc2"}.items():  # fmt: skip
+            same(f"{head}{theirs}.", f"pooling/{ours}")
+    # Where no config says it, the model's own usual settings.
+    (tmp_path / "vit" / "config.json").unlink()
+    found = architecture(from_pretrained(path, heads=TINY.heads))
+    assert (found.epsilon, found.gelu) == (epsilon, gelu)
+
+
 def keras_hub_folder(model, folder):
     """A preset as KerasHub writes it, from a model with [class] token."""
     import h5py
