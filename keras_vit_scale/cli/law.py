@@ -17,7 +17,7 @@ def law_fit(
     trunk: Annotated[str, arg(metavar="COLUMN")] = "",
     size: Annotated[str, arg(metavar="COLUMN")] = "",
     weight: Annotated[str, arg(metavar="COLUMN")] = "",
-    law: str = "double-saturating",
+    law: str = "",
     all_points: bool = False,
     at: tuple[float, ...] = (),
     level: float = 0.9,
@@ -42,7 +42,7 @@ def law_fit(
             corrected for the luck that a frontier selects, and comes with intervals.
         size: Column that names the size, with --trunk: trunks of one size are repeats.
         weight: Column of what each row counts, without --trunk.
-        law: The form: "power", "power+floor", "double-saturating" or "sigmoidal".
+        law: The form: "power", "power+floor", "double-saturating" (the default) or "sigmoidal".
         all_points: Fit to all points instead of the Pareto frontier.
         at: Also predict the error at these amounts of compute.
         level: Of the intervals.
@@ -51,7 +51,7 @@ def law_fit(
     """
     from keras_vit_scale.scaling.bootstrap import fit_frontier, tails
     from keras_vit_scale.scaling.fit import fit_law
-    from keras_vit_scale.scaling.forms import law_class
+    from keras_vit_scale.scaling.forms import DEFAULT_LAW, law_class
     from keras_vit_scale.scaling.frontier import pareto_frontier
     from keras_vit_scale.scaling.results import read_groups
 
@@ -61,6 +61,7 @@ def law_fit(
         )
     if size and not trunk:
         raise ValueError("--size says which trunks are repeats: give --trunk too")
+    law = law or DEFAULT_LAW
     law_class(law), tails(level)
     columns = {"weight": weight or None, "trunk": trunk or None, "size": size or None}
     groups = read_groups(results, compute, error, by or None, **columns)

@@ -13,7 +13,7 @@ from keras_vit_scale.scaling.config import (
 from keras_vit_scale.scaling.curve import LearningCurve, fit_curve
 from keras_vit_scale.scaling.figure import draw_frontier
 from keras_vit_scale.scaling.fit import fit_law
-from keras_vit_scale.scaling.forms import LAWS
+from keras_vit_scale.scaling.forms import DEFAULT_LAW, LAWS
 from keras_vit_scale.scaling.frontier import pareto_frontier
 from keras_vit_scale.scaling.joint import JointLaw, fit_joint_law
 from keras_vit_scale.scaling.law import (
@@ -30,6 +30,7 @@ from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 from keras_vit_scale.scaling.study import run_study
 
 __all__ = [
+    "DEFAULT_LAW",
     "LAWS",
     "DataConfig",
     "DoubleSaturatingLaw",
