@@ -1,6 +1,7 @@
 """Scaling studies: the runs, their frontier, and the law that is fitted to it."""
 
 from keras_vit_scale.scaling.bootstrap import FrontierFit, fit_frontier
+from keras_vit_scale.scaling.bottleneck import bottlenecks
 from keras_vit_scale.scaling.choose import compare_laws
 from keras_vit_scale.scaling.config import (
     DataConfig,
@@ -15,6 +16,7 @@ from keras_vit_scale.scaling.figure import draw_frontier
 from keras_vit_scale.scaling.fit import fit_law
 from keras_vit_scale.scaling.forms import DEFAULT_LAW, LAWS
 from keras_vit_scale.scaling.frontier import pareto_frontier
+from keras_vit_scale.scaling.held_out import held_out_predictions
 from keras_vit_scale.scaling.joint import JointLaw, fit_joint_law
 from keras_vit_scale.scaling.law import (
     DoubleSaturatingLaw,
@@ -26,6 +28,7 @@ from keras_vit_scale.scaling.law import (
 from keras_vit_scale.scaling.published import paper_results
 from keras_vit_scale.scaling.report import write_report
 from keras_vit_scale.scaling.results import collect_results, read_groups, read_points
+from keras_vit_scale.scaling.sample_efficiency import images_to_reach, sample_efficiency
 from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 from keras_vit_scale.scaling.study import run_study
 
@@ -45,6 +48,7 @@ __all__ = [
     "SigmoidalLaw",
     "StudyConfig",
     "StudyError",
+    "bottlenecks",
     "collect_results",
     "compare_laws",
     "draw_frontier",
@@ -52,6 +56,8 @@ __all__ = [
     "fit_frontier",
     "fit_joint_law",
     "fit_law",
+    "held_out_predictions",
+    "images_to_reach",
     "law_from_dict",
     "load_config",
     "paper_results",
@@ -59,5 +65,6 @@ __all__ = [
     "read_groups",
     "read_points",
     "run_study",
+    "sample_efficiency",
     "write_report",
 ]
