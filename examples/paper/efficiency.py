@@ -38,8 +38,10 @@ def section(folder, resamples: int) -> list[str]:
         "",
         "![Error against images seen, by model](figure3.png)",
         "",
-        "Millions of images, interpolated between results on logarithmic axes (data sets of 1 and 3 "
-        "billion images, averaged). Interpolated, not fitted: the eight durations lie close enough, and "
+        "Millions of images, interpolated between results on logarithmic axes (data sets of 1 and "
+        "3 "
+        "billion images, averaged). Interpolated, not fitted: the eight durations lie close "
+        "enough, and "
         "a law would add its own form just where a small model's curve is flat. `< ` says that the "
         "first result is already better, `-` that none is.",
         "",
@@ -52,16 +54,22 @@ def section(folder, resamples: int) -> list[str]:
         lines += [f"{ERRORS[table, column]}:", ""]
         lines += markdown(["", *(f"error {t:g}" for t in targets)], rows)
     lines += [
-        "How many times the images of the larger model the smaller one needs, at the errors that both "
+        "How many times the images of the larger model the smaller one needs, at the errors that "
+        "both "
         "reached; 90 % intervals by noise of trunks and results drawn anew:",
         "",
         *ratios(resamples),
-        "The paper says close to 100 for Ti/16 against L/16 at the same 10-shot error, and about 20 when "
-        "fine-tuned. Ti/16's best errors are L/16's first, so the two share only a narrow stretch, in "
-        "which Ti/16's curve is nearly flat: the ratio is whatever one asks for there. At L/16's first "
+        "The paper says close to 100 for Ti/16 against L/16 at the same 10-shot error, and about "
+        "20 when "
+        "fine-tuned. Ti/16's best errors are L/16's first, so the two share only a narrow "
+        "stretch, in "
+        "which Ti/16's curve is nearly flat: the ratio is whatever one asks for there. At L/16's "
+        "first "
         "10-shot result it is near the paper's 100. Fine-tuned it rises from about 35 at L/16's "
-        "first result to far above; 20 is what Ti/16 would need for an error that is a little worse "
-        "than any of L/16's in the tables (0.25: Ti/16 after 400,000 steps, L/16 before 20,000). The "
+        "first result to far above; 20 is what Ti/16 would need for an error that is a little "
+        "worse "
+        "than any of L/16's in the tables (0.25: Ti/16 after 400,000 steps, L/16 before 20,000). "
+        "The "
         "claim holds in kind; as numbers, both are good to a factor of two at best.",
         "",
     ]

@@ -105,20 +105,24 @@ def section(folder, resamples: int) -> list[str]:
     return [
         "## Extrapolation: which law foretells what was hidden",
         "",
-        f"Each law is fitted (`fit_frontier`) without the largest models, one to {LARGEST} of them, or "
-        f"without what costs more than 1/{BEYOND[0]} or 1/{BEYOND[1]} of the most, and asked for the "
+        f"Each law is fitted (`fit_frontier`) without the largest models, one to {LARGEST} of "
+        "them, or "
+        f"without what costs more than 1/{BEYOND[0]} or 1/{BEYOND[1]} of the most, and asked for "
+        "the "
         "hidden points of the frontier that cost more than all that it saw. Below, `off` is "
         "predicted over measured, less 1; intervals are 90 %, for one more run.",
         "",
         "Without g/14 and G/14, the 10-shot errors on ImageNet of these two:",
         "",
         *largest_two(found),
-        f"Root mean square log error over all {everywhere['name'].nunique()} errors (both tables), by how "
+        f"Root mean square log error over all {everywhere['name'].nunique()} errors (both "
+        "tables), by how "
         "far beyond the compute seen a point lies; then the bias (mean log error) and how many "
         "points the 90 % intervals held:",
         "",
         *by_reach(everywhere, [*LAWS, AVERAGE]),
-        "The same on ImageNet alone (10-shot and fine-tuned), with the law of parameters and images:",
+        "The same on ImageNet alone (10-shot and fine-tuned), with the law of parameters and "
+        "images:",
         "",
         *by_reach(imagenet, ORDER),
         "By what was hidden, over all errors (root mean square of the log errors):",
@@ -206,15 +210,22 @@ def verdict(everywhere, imagenet) -> list[str]:
     plain, paper = PAIR
     return [
         "**What this supports.** No single form wins. Over everything the plain power law with a "
-        f"floor is closer ({off(everywhere, plain)} off, against {off(everywhere, paper)} for the double-saturating "
-        f"law); on ImageNet alone they are {off(imagenet, plain)} and {off(imagenet, paper)} off. They err to opposite "
-        "sides. The double-saturating law expects too little progress: the last points in sight belong to "
+        f"floor is closer ({off(everywhere, plain)} off, against {off(everywhere, paper)} for the "
+        "double-saturating "
+        f"law); on ImageNet alone they are {off(imagenet, plain)} and {off(imagenet, paper)} off. "
+        "They err to opposite "
+        "sides. The double-saturating law expects too little progress: the last points in sight "
+        "belong to "
         "a model that is itself nearly exhausted, so they lie above the frontier that larger "
-        "models would draw; its fourth parameter lets the law follow them, with a larger shift, a steeper "
-        "exponent and a higher floor. The power law with a floor cannot bend at the small end, so its "
+        "models would draw; its fourth parameter lets the law follow them, with a larger shift, a "
+        "steeper "
+        "exponent and a higher floor. The power law with a floor cannot bend at the small end, so "
+        "its "
         "exponent is too small and it expects too much. Their average in logarithm is "
-        f"{off(everywhere, AVERAGE)} off over everything and {off(imagenet, AVERAGE)} on ImageNet, and the interval that "
-        f"reaches over both held {held(AVERAGE)} of the points, against {held(plain)} and {held(paper)}.",
+        f"{off(everywhere, AVERAGE)} off over everything and {off(imagenet, AVERAGE)} on "
+        "ImageNet, and the interval that "
+        f"reaches over both held {held(AVERAGE)} of the points, against {held(plain)} and "
+        f"{held(paper)}.",
         "",
         "So: beyond the runs, ask both laws and trust neither's interval alone. To describe a "
         "frontier where there are runs, the double-saturating law is the closer one (it alone has "

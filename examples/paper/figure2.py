@@ -146,12 +146,14 @@ def differences() -> list[str]:
     lines += markdown(["error", "what is changed", "published law off by", "our fit then"], rows)
     return [
         *lines,
-        "- *Conversion.* No single factor reconciles them, but a smaller rate for smaller models does: "
+        "- *Conversion.* No single factor reconciles them, but a smaller rate for smaller models "
+        "does: "
         "if core-days grow as FLOPs to the power 0.8 (10-shot) or 0.75 (fine-tuning), so that s/28 "
         "runs at about a quarter of g/14's rate, our fit becomes nearly the published law. That is "
         "what one expects of small matrices on a TPU, and it is by far the largest effect. It "
         "is a guess: the real rates are not published.",
-        "- *Rows.* Leaving out the small data sets, the smallest models or the cheapest results moves "
+        "- *Rows.* Leaving out the small data sets, the smallest models or the cheapest results "
+        "moves "
         "the exponent by 0.01 to 0.03, not by the 0.06 to 0.08 that is missing. Which points the "
         "authors fitted, and with which weights, is not said.",
         '- *Selected luck.* The corrected law ("ours") lies above the law of the Pareto points, by '

@@ -35,7 +35,8 @@ def main():
     lines = [
         "# The paper's results, computed anew",
         "",
-        "From the tables that *Scaling Vision Transformers* (Zhai et al., arXiv 2106.04560) prints: 262 "
+        "From the tables that *Scaling Vision Transformers* (Zhai et al., arXiv 2106.04560) "
+        "prints: 262 "
         "few-shot and 258 fine-tuning results (`scaling.paper_results`, which says how compute is "
         f"derived). {arguments.resamples:,} resamples, seed 0. This page is written by",
         "",

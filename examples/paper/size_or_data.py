@@ -24,7 +24,8 @@ def section(folder, resamples: int) -> list[str]:
         "",
         "![Best error by model and size of the data set](bottlenecks.png)",
         "",
-        "The best error of each model on each data set, and in brackets the millions of images seen "
+        "The best error of each model on each data set, and in brackets the millions of images "
+        "seen "
         "at it where it was not the longest run (then the error rose again).",
         "",
     ]
@@ -49,9 +50,12 @@ def section(folder, resamples: int) -> list[str]:
         "(at least 3 %):",
         "",
         *markdown(["", "data", "larger model", "more data", "bottleneck"], rows),
-        "As in the paper, data does nothing for small models and size does nothing for L/16 that data "
-        "would not: its best 10-shot error is 27.8 % on 30 million images (after 400,000 steps, worse "
-        "later), 19.0 % on 1 billion and 18.5 % on 3 billion. B/28, s/16 and s/28 have few results on 1 "
+        "As in the paper, data does nothing for small models and size does nothing for L/16 that "
+        "data "
+        "would not: its best 10-shot error is 27.8 % on 30 million images (after 400,000 steps, "
+        "worse "
+        "later), 19.0 % on 1 billion and 18.5 % on 3 billion. B/28, s/16 and s/28 have few "
+        "results on 1 "
         "and 3 billion images, so their best errors there are those of short runs.",
         "",
     ]

@@ -49,7 +49,7 @@ def section(folder, resamples: int) -> list[str]:
                 "not determined",
             ],
             rows,
-        ),  # fmt: skip
+        ),
         "The form fits everywhere, within a few percent; the exponent is no constant of nature. On "
         "CIFAR-100 and Pets the law is told by few points at the end: there are only seven results "
         "of g/14 and G/14, and no fine-tuned ones. `off` includes what the noise of trunks does.",
