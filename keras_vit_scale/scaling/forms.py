@@ -6,8 +6,9 @@ from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 #: Laws of error against one quantity, from the fewest parameters to the most.
 LAWS = {law.name: law for law in (PowerLaw, PowerLawWithFloor, DoubleSaturatingLaw, SigmoidalLaw)}
 
-#: Name of the law that is fitted where none is asked for: what predicts hidden results of the
-#: paper best within ten times the compute seen (`docs/paper_results`).
+#: Name of the law that is fitted where none is asked for. It describes frontiers best; beyond the
+#: results, on the paper's tables, its average with "power+floor" is the better guide
+#: (`held_out_predictions`).
 DEFAULT_LAW = "double-saturating"
 
 
