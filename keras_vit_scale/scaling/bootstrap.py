@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_vit_scale.scaling.fit import as_law, fit_law, fit_vector, unit_free
-from keras_vit_scale.scaling.forms import law_class
+from keras_vit_scale.scaling.forms import DEFAULT_LAW, law_class
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
 from keras_vit_scale.scaling.identify import UNDETERMINED
-from keras_vit_scale.scaling.law import DoubleSaturatingLaw, Law
+from keras_vit_scale.scaling.law import Law
 from keras_vit_scale.scaling.noise import take_apart, variance_of_repeats
 from keras_vit_scale.scaling.resamples import draw_errors, refit
 
@@ -121,7 +121,7 @@ def fit_frontier(
     trunk=None,
     size=None,
     *,
-    law: str | type[Law] = DoubleSaturatingLaw,
+    law: str | type[Law] = DEFAULT_LAW,
     resamples: int = 1000,
     seed: int = 0,
 ) -> FrontierFit:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_vit_scale.scaling.forms import law_class
+from keras_vit_scale.scaling.forms import DEFAULT_LAW, law_class
 from keras_vit_scale.scaling.frontier import check_points
-from keras_vit_scale.scaling.law import DoubleSaturatingLaw, Law
+from keras_vit_scale.scaling.law import Law
 from keras_vit_scale.scaling.levenberg import LOSSES, levenberg_marquardt
 
 #: Least ratio of the largest to the smallest compute that a law is fitted to.
@@ -23,7 +23,7 @@ def fit_law(
     compute,
     error,
     *,
-    law: str | type[Law] = DoubleSaturatingLaw,
+    law: str | type[Law] = DEFAULT_LAW,
     weights=None,
     loss: str = "squares",
     loss_scale: float = 0.03,
@@ -37,7 +37,7 @@ def fit_law(
     Args:
         compute: Positive, in any unit; the law is in that unit. Images seen will do.
         error: In (0, 1].
-        law: A name in `LAWS`; by default the paper's, "double-saturating".
+        law: A name in `LAWS`; by default the paper's, `DEFAULT_LAW`.
         weights: What each point counts, such as 1 / variance of log error; by default
             all alike. Only their ratios matter, and 0 leaves a point out.
         loss: "squares", or "soft-l1" or "huber", for which a point counts less when it

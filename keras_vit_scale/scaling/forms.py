@@ -6,6 +6,11 @@ from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 #: Laws of error against one quantity, from the fewest parameters to the most.
 LAWS = {law.name: law for law in (PowerLaw, PowerLawWithFloor, DoubleSaturatingLaw, SigmoidalLaw)}
 
+#: Name of the law that is fitted where none is asked for. It describes frontiers best; beyond the
+#: results, on the paper's tables, its average with "power+floor" is the better guide
+#: (`held_out_predictions`).
+DEFAULT_LAW = "double-saturating"
+
 
 def law_class(law: str | type[Law]) -> type[Law]:
     """The class of a law's name; a class is given back.
