@@ -49,7 +49,7 @@ def _section(words):
 
     told = io.StringIO()
     columns = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "92"
+    os.environ["COLUMNS"] = "72"
     try:
         with contextlib.redirect_stdout(told):
             code = run([*words, "--help"])

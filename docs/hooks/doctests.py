@@ -1,7 +1,7 @@
 """Examples of docstrings as blocks of code: Griffe extension.
 
-Docstrings set them off by a blank line alone, as `doctest` wants; Markdown would take their brackets
-for links.
+Docstrings set them off by a blank line alone, as `doctest` wants; Markdown would take their
+brackets for links.
 """
 
 import re
