@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ import pytest
 from conftest import numpy_alone
 
 import keras_vit_scale
+from keras_vit_scale.cli.entry import VERBS, parser
 from keras_vit_scale.models.export import ROUTES, RUNTIMES, is_installed
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +46,24 @@ def test_examples_run_as_printed(page, tmp_path, monkeypatch):
     )
     assert tried == TEXTS[page].count(">>> ")
     assert not failed
+
+
+COMMANDS = {
+    " ".join(line.split()): page.name
+    for page in [*PAGES.values(), *ROOT_PAGES.values(), *(ROOT / ".github").rglob("*.yml")]
+    for line in re.findall(
+        r"(?:^|&& )[ ]*(?:KERAS_BACKEND=\w+ )?keras-vit-scale (.*)",
+        page.read_text(encoding="utf-8").replace("\\\n", ""),
+        re.MULTILINE,
+    )
+}
+
+
+@numpy_alone
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command):
+    """Each has the verbs and options of the present; none is run."""
+    parser(VERBS).cli(args=shlex.split(command, comments=True))
 
 
 # Links

@@ -57,4 +57,5 @@ def _section(words):
         os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
     if code:
         raise RuntimeError(f"`--help` of {words} must end with 0. Received: {code}")
-    return f"## {' '.join(['keras-vit-scale', *words])}\n\n```text\n{told.getvalue()}```\n"
+    lines = "\n".join(line.rstrip() for line in told.getvalue().strip().splitlines())
+    return f"## {' '.join(['keras-vit-scale', *words])}\n\n```text\n{lines}\n```\n"
