@@ -3,10 +3,12 @@
 import contextlib
 import io
 import os
+import textwrap
 
 from keras_vit_scale_command import choose_backend
 
 PAGE = "reference/command_line.md"
+WIDTH = 72  # letters: what the site shows without scrolling
 
 INTRODUCTION = """\
 # keras-vit-scale
@@ -49,7 +51,7 @@ def _section(words):
 
     told = io.StringIO()
     columns = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "72"
+    os.environ["COLUMNS"] = str(WIDTH)
     try:
         with contextlib.redirect_stdout(told):
             code = run([*words, "--help"])
@@ -57,5 +59,12 @@ def _section(words):
         os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
     if code:
         raise RuntimeError(f"`--help` of {words} must end with 0. Received: {code}")
-    lines = "\n".join(line.rstrip() for line in told.getvalue().strip().splitlines())
-    return f"## {' '.join(['keras-vit-scale', *words])}\n\n```text\n{lines}\n```\n"
+    # tyro wraps what it says of options, and not the verb's own words.
+    lines = [_wrapped(line.rstrip()) for line in told.getvalue().strip().splitlines()]
+    title, text = " ".join(["keras-vit-scale", *words]), "\n".join(lines)
+    return f"## {title}\n\n```text\n{text}\n```\n"
+
+
+def _wrapped(line):
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or line
