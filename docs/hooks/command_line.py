@@ -59,12 +59,10 @@ def _section(words):
         os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
     if code:
         raise RuntimeError(f"`--help` of {words} must end with 0. Received: {code}")
-    # tyro wraps what it says of options, and not the verb's own words.
-    lines = [_wrapped(line.rstrip()) for line in told.getvalue().strip().splitlines()]
+    # tyro wraps what it says of options, and not the verb's own words. Indented lines are commands.
+    lines = [
+        line.rstrip() if line.startswith(" ") else textwrap.fill(line, WIDTH)
+        for line in told.getvalue().strip().splitlines()
+    ]
     title, text = " ".join(["keras-vit-scale", *words]), "\n".join(lines)
     return f"## {title}\n\n```text\n{text}\n```\n"
-
-
-def _wrapped(line):
-    indent = " " * (len(line) - len(line.lstrip()))
-    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or line
