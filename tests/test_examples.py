@@ -19,6 +19,14 @@ MINIATURES = {
         ["digits", "--steps", "30", "--sizes", "4x1/4", "--rates", "0.01", "0.02", "--seeds", "0"],
         "peaks:",
     ),
+    "quick_start.py": (["--steps", "3", "--batch-size", "2"], "predicted: ["),
+    "train_from_scratch.py": (
+        ["digits", "digits", "--steps", "20", "--image-size", "8",
+         "--size", "width=4,depth=1,mlp_dim=4,heads=2,patch_size=4"],
+        "Accuracy on the test images:",
+    ),
+    "few_shot_probe.py": (["--steps", "3", "--shots", "1", "2"], "random weights       1 shots 0."),
+    "draw_schedules.py": (["schedules.png"], "wrote schedules.png"),
     "lora.py": (
         ["--steps", "4", "--depth", "1", "--epochs", "1", "--shots", "2", "--seeds", "1",
          "--rates", "1", "--ways", "lora"],

@@ -3,7 +3,6 @@
 What a backend writes takes packages of the extra `export`; without them a case is skipped.
 """
 
-import doctest
 import json
 import re
 import sys
@@ -255,11 +254,3 @@ def test_documented_table_is_what_the_code_does():
                 packages = tuple(re.findall("`(.*?)`", cell))
                 told[format, backend] = export.Route(packages, "int8" in cell, "fixed" not in cell)
     assert told == ROUTES
-
-
-@pytest.mark.skipif(bool(missing_for("onnx")), reason=missing_for("onnx") or "installed")
-def test_documentation_runs_as_printed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    failed, tried = doctest.testfile(str(DOCS), module_relative=False, encoding="utf-8")
-    assert tried > 7
-    assert not failed

@@ -1,7 +1,6 @@
 """The recipe, its choice of a rate, its runs, and what they reach on digits that no trunk saw."""
 
 import dataclasses
-import doctest
 import json
 import pickle
 import shutil
@@ -484,15 +483,3 @@ def test_bad_tasks_are_told(text, message, tmp_path):
     (tmp_path / "tasks.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
         load_tasks(tmp_path / "tasks.yaml")
-
-
-def test_documentation_runs_as_printed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    failed, tried = doctest.testfile(
-        str(Path(__file__).parent.parent / "docs" / "fine_tuning.md"),
-        module_relative=False,
-        optionflags=doctest.ELLIPSIS,
-        encoding="utf-8",
-    )
-    assert tried > 5
-    assert not failed

@@ -1,8 +1,5 @@
 """One table of optimizers against what every one of them must do inside Keras."""
 
-import doctest
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -23,18 +20,6 @@ from keras_vit_scale.training.checkpoint import training_state
 
 OURS = pytest.mark.parametrize("kind", [Adafactor, AdamW, Momentum])
 BACKEND = keras.backend.backend()
-
-
-def test_documentation_runs_as_printed():
-    """State of S/16 in bytes a parameter (2.09 and 6.00), decays, Keras' own rules on stacks."""
-    failed, tried = doctest.testfile(
-        str(Path(__file__).parent.parent / "docs" / "optimizers.md"),
-        module_relative=False,
-        optionflags=doctest.ELLIPSIS,
-        encoding="utf-8",
-    )
-    assert tried > 20
-    assert not failed
 
 
 # Decay by path
