@@ -7,6 +7,11 @@ class WithoutAdapters:
     Keras would otherwise quantise the rest of a model and say so in a warning.
     """
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        if self.dtype_policy.quantization_mode is not None:
+            raise ValueError(self._refusal("quantised"))
+
     def quantize(self, mode=None, type_check=True, config=None):
         """Raises an error that says what can be quantised."""
         raise ValueError(self._refusal("quantised"))

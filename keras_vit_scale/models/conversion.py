@@ -21,7 +21,8 @@ def to_blocks(model):
                 layer.attention.query_dense.enable_lora(rank=4)
 
     It compiles every block apart, which is slow for deep models, and is itself
-    not compiled. `remat` and `unroll` have no meaning in it.
+    not compiled. `remat` and `unroll` have no meaning in it. Saved quantised, it loads
+    quantised; of LoRA, Keras saves the kernels with what was learnt added.
 
     Args:
         model: A functional model, one layer of which is an `Encoder`.
@@ -51,6 +52,7 @@ def to_blocks(model):
             epsilon=encoder.epsilon,
             dropout=encoder.dropout,
             stochastic_depth=float(rate),
+            seed=None if encoder.seed is None else encoder.seed + i,
             dtype=encoder.dtype_policy,
             name=f"block_{i}",
         )
@@ -68,7 +70,11 @@ def to_blocks(model):
             return layer(x, **kwargs)
         if encoder.dropout:
             x = keras.layers.Dropout(
-                encoder.dropout, dtype=encoder.dtype_policy, name="embedding_dropout"
+                encoder.dropout,
+                # That of the block after the last.
+                seed=None if encoder.seed is None else encoder.seed + encoder.depth,
+                dtype=encoder.dtype_policy,
+                name="embedding_dropout",
             )(x)
         for block in blocks:
             x = block(x)
@@ -179,6 +185,7 @@ def _encoder_of(blocks, remat, unroll):
         remat=remat,
         frozen_blocks=trainable.count(False),
         unroll=unroll,
+        seed=first.seed,
         dtype=first.dtype_policy,
         name="encoder",
     )
