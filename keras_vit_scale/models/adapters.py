@@ -11,6 +11,11 @@ class WithoutAdapters:
 
     name: str
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        if self.dtype_policy.quantization_mode is not None:
+            raise ValueError(self._refusal("quantised"))
+
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> NoReturn:
         """Raises an error that says what can be quantised."""
         raise ValueError(self._refusal("quantised"))

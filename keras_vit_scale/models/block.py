@@ -108,7 +108,8 @@ def attention(x, tokens, w):
     query = project(x, w["query_kernel"], w["query_bias"])
     key = project(tokens, w["key_kernel"], w["key_bias"])
     value = project(tokens, w["value_kernel"], w["value_bias"])
-    y = ops.dot_product_attention(query, key, value)
+    # On torch the result of float64 is float32.
+    y = ops.cast(ops.dot_product_attention(query, key, value), value.dtype)
     return ops.einsum("bnkf,kfd->bnd", y, w["out_kernel"]) + w["out_bias"]
 
 

@@ -8,11 +8,17 @@ from keras import ops
 
 from keras_vit_scale.models.block import EPSILON, check_epsilon, check_gelu
 from keras_vit_scale.models.config import check_heads, check_positive_integers
-from keras_vit_scale.models.dropping import check_rates, draw_scales
+from keras_vit_scale.models.dropping import (
+    check_rates,
+    check_seed,
+    draw_scales,
+    drop_features,
+)
+from keras_vit_scale.models.tokens import TokenLayer
 from keras_vit_scale.types import Tensor
 
 
-class AttentionAndMLP(keras.layers.Layer):
+class AttentionAndMLP(TokenLayer):
     """What a block and attention pooling share: attention, a norm and two dense layers."""
 
     def __init__(
@@ -32,8 +38,10 @@ class AttentionAndMLP(keras.layers.Layer):
         self.mlp_dim = mlp_dim
         self.gelu = gelu
         self.epsilon = epsilon
+        self._quantised = {}
 
     def build(self, input_shape):
+        super().build(input_shape)
         width, dtype = input_shape[-1], self.dtype_policy
         check_heads(self.heads, width)
         self.attention = keras.layers.MultiHeadAttention(
@@ -45,6 +53,8 @@ class AttentionAndMLP(keras.layers.Layer):
         self.attention.build((None, None, width), (None, None, width))
         self.mlp_in.build((None, None, width))
         self.mlp_out.build((None, None, self.mlp_dim))
+        for name, config in self._quantised.items():
+            self.dense_layers()[name].quantize(config=config)
 
     def add_norm(self, name: str, width: int) -> keras.layers.LayerNormalization:
         """A LayerNorm, in float32 whatever the policy, as those of the stacked layers are."""
@@ -66,32 +76,55 @@ class AttentionAndMLP(keras.layers.Layer):
         y = self.mlp_in(ops.cast(self.mlp_norm(x), x.dtype))
         return self.mlp_out(drop(ops.gelu(y, approximate=self.gelu == "tanh")))
 
-    def weights_by_name(self) -> dict[str, keras.Variable]:
-        """Its weights by the names that the stacked layers have; LoRA is merged into kernels."""
-        attention = self.attention
-        dense = {
-            "query": attention.query_dense,
-            "key": attention.key_dense,
-            "value": attention.value_dense,
-            "out": attention.output_dense,
+    def dense_layers(self) -> dict[str, keras.layers.Layer]:
+        """Its layers that multiply by a kernel, by the names that the stacked weights have."""
+        return {
+            "query": self.attention.query_dense,
+            "key": self.attention.key_dense,
+            "value": self.attention.value_dense,
+            "out": self.attention.output_dense,
             "mlp_in": self.mlp_in,
             "mlp_out": self.mlp_out,
         }
+
+    def weights_by_name(self):
+        """Its weights by the names that the stacked layers have; LoRA is merged into kernels."""
+        dense = self.dense_layers()
         weights = {f"{name}_kernel": layer.kernel for name, layer in dense.items()}
         weights |= {f"{name}_bias": layer.bias for name, layer in dense.items()}
         return weights | _norm_weights(self.mlp_norm)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
-        return {
+        config = {
             **super().get_config(),
             "heads": self.heads,
             "mlp_dim": self.mlp_dim,
             "gelu": self.gelu,
             "epsilon": self.epsilon,
         }
+        quantised = self._quantised
+        if self.built:
+            quantised = {
+                name: layer.quantization_config
+                for name, layer in self.dense_layers().items()
+                if layer.quantization_mode
+            }
+        if quantised:
+            # Keras' own `MultiHeadAttention` forgets it, and its file would not load.
+            config["quantised"] = {
+                name: keras.saving.serialize_keras_object(each) for name, each in quantised.items()
+            }
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        quantised = config.pop("quantised", {})
+        layer = super().from_config(config)
+        layer._quantised = {
+            name: keras.saving.deserialize_keras_object(each) for name, each in quantised.items()
+        }
+        return layer
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -110,6 +143,8 @@ class Block(AttentionAndMLP):
         dropout: Rate of dropout after attention, after GELU and after the MLP.
         stochastic_depth: Rate at which training skips this block's branches,
             image by image.
+        seed: An integer, from which what is dropped follows; by default Keras' global
+            generator gives one.
         **kwargs: `name`, `dtype` and `trainable` of a Keras layer.
 
     Call arguments:
@@ -140,16 +175,18 @@ class Block(AttentionAndMLP):
         *,
         dropout: float = 0.0,
         stochastic_depth: float = 0.0,
+        seed: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(heads, mlp_dim, **kwargs)
         check_rates(dropout=dropout, stochastic_depth=stochastic_depth)
+        check_seed(seed)
         self.dropout = dropout
         self.stochastic_depth = stochastic_depth
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
-        if stochastic_depth:
+        self.seed = seed
+        if dropout or stochastic_depth:
             # Named, for its state is found in a checkpoint by its path.
-            self.seed_generator = keras.random.SeedGenerator(name=f"{self.name}_seed")
+            self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seed")
 
     def build(self, input_shape):
         self.attention_norm = self.add_norm("attention_norm", input_shape[-1])
@@ -160,13 +197,18 @@ class Block(AttentionAndMLP):
         if training and self.stochastic_depth:
             scales = draw_scales([self.stochastic_depth], ops.shape(x)[0], self.seed_generator)[0]
 
+        def drop(y):
+            if training and self.dropout:
+                return drop_features(y, self.dropout, self.seed_generator)
+            return y
+
         def branch(y, i):
-            y = self.drop(y)
+            y = drop(y)
             return y if scales is None else y * ops.cast(scales[i][:, None, None], y.dtype)
 
         y = ops.cast(self.attention_norm(x), x.dtype)
         x = x + branch(self.attention(y, y), 0)
-        return x + branch(self.mlp(x, self.drop), 1)
+        return x + branch(self.mlp(x, drop), 1)
 
     def weights_by_name(self) -> dict[str, keras.Variable]:
         return super().weights_by_name() | _norm_weights(self.attention_norm)
@@ -176,6 +218,7 @@ class Block(AttentionAndMLP):
             **super().get_config(),
             "dropout": self.dropout,
             "stochastic_depth": self.stochastic_depth,
+            "seed": self.seed,
         }
 
 

@@ -72,7 +72,7 @@ def image_shape(image_size: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         ValueError: If it is neither a positive integer nor a pair of them.
     """
-    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    pair = tuple(image_size) if isinstance(image_size, list | tuple) else (image_size, image_size)
     if len(pair) != 2 or any(type(side) is not int or side < 1 for side in pair):
         raise ValueError(
             "`image_size` must be a positive integer or a (height, width) pair of them. "

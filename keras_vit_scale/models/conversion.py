@@ -22,7 +22,8 @@ def to_blocks(model: keras.Model) -> keras.Model:
                 layer.attention.query_dense.enable_lora(rank=4)
 
     It compiles every block apart, which is slow for deep models, and is itself
-    not compiled. `remat` and `unroll` have no meaning in it.
+    not compiled. `remat` and `unroll` have no meaning in it. Saved quantised, it loads
+    quantised; of LoRA, Keras saves the kernels with what was learnt added.
 
     Args:
         model: A functional model, one layer of which is an `Encoder`.
@@ -52,6 +53,7 @@ def to_blocks(model: keras.Model) -> keras.Model:
             epsilon=encoder.epsilon,
             dropout=encoder.dropout,
             stochastic_depth=float(rate),
+            seed=None if encoder.seed is None else encoder.seed + i,
             dtype=encoder.dtype_policy,
             name=f"block_{i}",
         )
@@ -69,7 +71,11 @@ def to_blocks(model: keras.Model) -> keras.Model:
             return layer(x, **kwargs)
         if encoder.dropout:
             x = keras.layers.Dropout(
-                encoder.dropout, dtype=encoder.dtype_policy, name="embedding_dropout"
+                encoder.dropout,
+                # That of the block after the last.
+                seed=None if encoder.seed is None else encoder.seed + encoder.depth,
+                dtype=encoder.dtype_policy,
+                name="embedding_dropout",
             )(x)
         for block in blocks:
             x = block(x)
@@ -182,6 +188,7 @@ def _encoder_of(blocks, remat, unroll):
         remat=remat,
         frozen_blocks=trainable.count(False),
         unroll=unroll,
+        seed=first.seed,
         dtype=first.dtype_policy,
         name="encoder",
     )

@@ -26,6 +26,18 @@ def check_rates(**rates):
             raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={rate!r}")
 
 
+def check_seed(seed):
+    """Refuses a seed that is neither `None` nor an integer that is not negative.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if seed is not None and (type(seed) is not int or seed < 0):
+        raise ValueError(
+            f"`seed` must be None or an integer that is not negative. Received: seed={seed!r}"
+        )
+
+
 def keep_all(y, site):
     """Drops nothing: inference, or no dropout."""
     return y

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.models.tokens import TokenLayer, check_known
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -46,9 +47,11 @@ class PatchEmbedding(keras.layers.Layer):
         check_positive_integers(width=width, patch_size=patch_size)
         self.width = width
         self.patch_size = patch_size
+        self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
         grid(input_shape, self.patch_size)
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: input_shape[-1]})
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.patch_size, self.patch_size, input_shape[-1], self.width),
@@ -85,7 +88,7 @@ def grid(input_shape: Sequence[int | None], patch_size: int) -> tuple[int, int]:
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class PositionEmbedding(keras.layers.Layer):
+class PositionEmbedding(TokenLayer):
     """Adds a learned embedding to every token, normal with deviation 1 / sqrt(D) at first.
 
     Call arguments:
@@ -103,7 +106,10 @@ class PositionEmbedding(keras.layers.Layer):
     """
 
     def build(self, input_shape):
+        super().build(input_shape)
+        check_known(input_shape, number=1)
         tokens, width = input_shape[1:]
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: tokens, 2: width})
         self.embedding = self.add_weight(
             name="embedding",
             shape=(1, tokens, width),
@@ -113,12 +119,9 @@ class PositionEmbedding(keras.layers.Layer):
     def call(self, x):
         return x + self.embedding
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class ClassToken(keras.layers.Layer):
+class ClassToken(TokenLayer):
     """Puts one learned token, zero at first, before the others.
 
     It comes after the position embedding and has no position of its own.
@@ -138,6 +141,7 @@ class ClassToken(keras.layers.Layer):
     """
 
     def build(self, input_shape):
+        super().build(input_shape)
         self.token = self.add_weight(
             name="token", shape=(1, 1, input_shape[-1]), initializer="zeros"
         )
@@ -148,4 +152,4 @@ class ClassToken(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         batch, tokens, width = input_shape
-        return (batch, tokens + 1, width)
+        return (batch, None if tokens is None else tokens + 1, width)

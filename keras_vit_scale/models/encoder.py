@@ -18,6 +18,7 @@ from keras_vit_scale.models.block import (
 from keras_vit_scale.models.config import check_heads, check_positive_integers
 from keras_vit_scale.models.dropping import (
     check_rates,
+    check_seed,
     draw_scales,
     draw_seeds,
     drop_features,
@@ -25,11 +26,12 @@ from keras_vit_scale.models.dropping import (
     linear_rates,
 )
 from keras_vit_scale.models.remat import check_remat, rematerialised
+from keras_vit_scale.models.tokens import TokenLayer
 from keras_vit_scale.types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class Encoder(WithoutAdapters, keras.layers.Layer):
+class Encoder(WithoutAdapters, TokenLayer):
     """`depth` pre-norm Transformer blocks whose weights are stacked.
 
     The encoder has sixteen variables whatever its depth; `kernel[i]` belongs to
@@ -64,6 +66,8 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         unroll: If `True`, the blocks are traced one by one instead of scanned.
             The weights are the same, so a checkpoint does not depend on it. The
             torch backend, which does not compile, always runs them one by one.
+        seed: An integer, from which what is dropped follows; by default Keras' global
+            generator gives one.
         **kwargs: `name`, `dtype` and `trainable` of a Keras layer.
 
     Call arguments:
@@ -104,6 +108,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         remat: str | None = "auto",
         frozen_blocks: int = 0,
         unroll: bool = False,
+        seed: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -111,12 +116,11 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         check_gelu(gelu)
         check_epsilon(epsilon)
         check_rates(dropout=dropout, stochastic_depth=stochastic_depth)
+        check_seed(seed)
         check_remat(remat)
         check_frozen_blocks(frozen_blocks, depth)
         if type(unroll) is not bool:
             raise ValueError(f"`unroll` must be True or False. Received: unroll={unroll!r}")
-        if self.dtype_policy.quantization_mode is not None:
-            raise ValueError(self._refusal("quantised"))
         self.depth = depth
         self.heads = heads
         self.mlp_dim = mlp_dim
@@ -127,12 +131,14 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
         self.remat = remat
         self.frozen_blocks = frozen_blocks
         self.unroll = unroll
+        self.seed = seed
         self._replaced = False
         if dropout or stochastic_depth:
             # Named, for its state is found in a checkpoint by its path.
-            self.seed_generator = keras.random.SeedGenerator(name=f"{self.name}_seed")
+            self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seed")
 
     def build(self, input_shape):
+        super().build(input_shape)
         width = input_shape[-1]
         check_heads(self.heads, width)
         self.blocks, self.frozen = {}, {}
@@ -271,9 +277,6 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
             if self.blocks:
                 self.blocks[name].assign(array[self.frozen_blocks :])
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -287,6 +290,7 @@ class Encoder(WithoutAdapters, keras.layers.Layer):
             "remat": self.remat,
             "frozen_blocks": self.frozen_blocks,
             "unroll": self.unroll,
+            "seed": self.seed,
         }
 
 

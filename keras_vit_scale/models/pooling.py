@@ -19,6 +19,7 @@ from keras_vit_scale.models.block import (
     norm_weights,
 )
 from keras_vit_scale.models.config import check_heads, check_positive_integers
+from keras_vit_scale.models.tokens import TokenLayer
 
 POOLINGS = ("map", "gap", "token")
 
@@ -34,7 +35,7 @@ def map_weights(width: int, mlp_dim: int, heads: int) -> dict[str, WeightSpec]:
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class AttentionPooling(WithoutAdapters, keras.layers.Layer):
+class AttentionPooling(WithoutAdapters, TokenLayer):
     """Multihead attention pooling (MAP): a learned probe attends to all tokens.
 
     `y = attention(probe, tokens)`, without a residual, then `y + mlp(norm(y))`.
@@ -83,6 +84,7 @@ class AttentionPooling(WithoutAdapters, keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
+        super().build(input_shape)
         width = input_shape[-1]
         check_heads(self.heads, width)
         self.head = {
@@ -117,7 +119,7 @@ class AttentionPooling(WithoutAdapters, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class TokenPooling(keras.layers.Layer):
+class TokenPooling(TokenLayer):
     """The first token, (B, N, D) to (B, D): the [class] token's features.
 
     Example:
@@ -148,7 +150,8 @@ def pooling_layer(
             heads, mlp_dim, gelu=gelu, epsilon=epsilon, name="pooling", **kwargs
         )
     if pooling == "gap":
-        return keras.layers.GlobalAveragePooling1D(name="pooling", **kwargs)
+        # Tokens are (B, N, D) whatever format the user's images have elsewhere.
+        return keras.layers.GlobalAveragePooling1D("channels_last", name="pooling", **kwargs)
     if pooling == "token":
         return TokenPooling(name="pooling", **kwargs)
     raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")

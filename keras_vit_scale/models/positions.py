@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.models.tokens import TokenLayer
 
 #: How a model knows where a patch was: a learned embedding, or the sines and cosines of here.
 POSITIONS = ("learned", "sincos")
@@ -44,7 +45,7 @@ def sincos_2d(rows: int, columns: int, width: int, temperature: float = 10_000.0
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class SinCosPositionEmbedding(keras.layers.Layer):
+class SinCosPositionEmbedding(TokenLayer):
     """Adds fixed two-dimensional sines and cosines to every token; it has no weights.
 
     Args:
@@ -78,19 +79,18 @@ class SinCosPositionEmbedding(keras.layers.Layer):
         self.columns = columns
 
     def build(self, input_shape):
+        super().build(input_shape)
         tokens, width = input_shape[1:]
         if tokens != self.rows * self.columns:
             raise ValueError(
                 "The number of tokens must be `rows` * `columns`. "
                 f"Received: tokens={tokens}, rows={self.rows}, columns={self.columns}"
             )
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: tokens, 2: width})
         self.embedding = sincos_2d(self.rows, self.columns, width)
 
     def call(self, x):
         return x + ops.convert_to_tensor(self.embedding, dtype=x.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "rows": self.rows, "columns": self.columns}

@@ -28,6 +28,7 @@ def ViT(
     remat: str | None = "auto",
     frozen_blocks: int = 0,
     unroll: bool = False,
+    seed: int | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
 ) -> keras.Model:
@@ -58,6 +59,8 @@ def ViT(
         frozen_blocks: How many of the first blocks are not trained. Of a built
             model, `model.get_layer("encoder").freeze(k)` changes it.
         unroll: Trace every block instead of scanning one, on the same weights.
+        seed: An integer, from which what dropout and stochastic depth drop follows; initial
+            weights follow from `keras.utils.set_random_seed`, as those of any Keras model.
         dtype: A Keras dtype or dtype policy for every layer. Under a half-precision
             one the final norm and the head keep float32, so that logits are float32; in
             the blocks, norms and attention's softmax compute in it.
@@ -135,6 +138,7 @@ def ViT(
         remat=remat,
         frozen_blocks=frozen_blocks,
         unroll=unroll,
+        seed=seed,
         dtype=dtype,
         name="encoder",
     )(x)

@@ -138,6 +138,12 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         """
         raise NotImplementedError
 
+    def apply(self, grads, trainable_variables=None):
+        # TensorFlow gives the gradient of an embedding as slices, with which it cannot divide, and
+        # of which a row that was looked up twice is two: neither has the norm of the gradient.
+        grads = [g if g is None else ops.convert_to_tensor(g) for g in grads]
+        super().apply(grads, trainable_variables)
+
     def update_step(self, gradient, variable, learning_rate):
         i = self._get_variable_index(variable)
         gradient = ops.cast(gradient, "float32")

@@ -1,0 +1,321 @@
+"""Every public class that Keras stores comes back from JSON, from a copy and from a file."""
+
+import copy
+import importlib
+import inspect
+import json
+import pickle
+import pkgutil
+import subprocess
+import sys
+from collections import namedtuple
+
+import keras
+import numpy as np
+import pytest
+from conftest import TINY, as_numpy, randomise
+
+import keras_vit_scale
+from keras_vit_scale import ViT, ViTConfig, models, optimizers, schedules, training
+from keras_vit_scale.models import to_blocks
+
+Case = namedtuple("Case", "kind options shape", defaults=(None,))
+
+BLOCK = {"heads": 3, "mlp_dim": 7, "gelu": "exact", "epsilon": 1e-5, "name": "other",
+         "dtype": "mixed_bfloat16", "trainable": False}  # fmt: skip
+DROPS = {"dropout": 0.1, "stochastic_depth": 0.2, "seed": 5}
+OF_LAYER = {"name": "other", "dtype": "mixed_bfloat16", "trainable": False}
+OF_SCHEDULE = {"peak": 0.3, "warmup_steps": 5, "total_steps": 41, "cooldown_steps": 17}
+OF_OPTIMIZER = {
+    "weight_decay": {"^head": 0.3, "kernel$": 0.1}, "momentum_dtype": "float32", "name": "other",
+    "record_norms": True, "clipnorm": 1.0, "use_ema": True, "ema_momentum": 0.5,
+    "ema_overwrite_frequency": 3, "ema_at_end": False, "loss_scale_factor": 8.0,
+}  # fmt: skip
+OF_ADAFACTOR = {
+    "learning_rate": 0.1, "momentum": 0.8, "beta_2_exponent": 0.7, "beta_2_cap": 0.9,
+    "epsilon": 1e-20, "min_dim_size_to_factor": 3,
+}  # fmt: skip
+
+#: Each class with no argument as it is by default, and the shape of a layer's input.
+CASES = [
+    Case(models.PatchEmbedding, {"width": 5, "patch_size": 2, **OF_LAYER}, (3, 4, 6, 2)),
+    Case(models.PositionEmbedding, OF_LAYER, (3, 5, 6)),
+    Case(models.SinCosPositionEmbedding, {"rows": 2, "columns": 3, **OF_LAYER}, (3, 6, 8)),
+    Case(models.ClassToken, OF_LAYER, (3, 5, 6)),
+    Case(
+        models.Encoder,
+        {"depth": 2, "remat": "full", "frozen_blocks": 1, "unroll": True, **BLOCK, **DROPS},
+        (3, 5, 6),
+    ),
+    Case(models.Block, {**BLOCK, **DROPS}, (3, 5, 6)),
+    Case(models.AttentionPooling, BLOCK, (3, 5, 6)),
+    Case(models.BlockPooling, BLOCK, (3, 5, 6)),
+    Case(models.TokenPooling, OF_LAYER, (3, 5, 6)),
+    Case(optimizers.Adafactor, {**OF_ADAFACTOR, **OF_OPTIMIZER}),
+    Case(
+        optimizers.AdamW,
+        {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-6, **OF_OPTIMIZER},
+    ),
+    Case(optimizers.Momentum, {"learning_rate": 0.1, "momentum": 0.8, **OF_OPTIMIZER}),
+    Case(schedules.Constant, OF_SCHEDULE),
+    Case(schedules.Cosine, {"decay_steps": 23, "final": 0.1, **OF_SCHEDULE}),
+    Case(schedules.Linear, {"decay_steps": 23, "final": 0.1, **OF_SCHEDULE}),
+    Case(schedules.ReciprocalSqrt, {"timescale": 7, **OF_SCHEDULE}),
+    Case(
+        training.SigmoidCrossEntropy,
+        {"label_smoothing": 0.1, "reduction": "sum", "name": "other", "dtype": "float64"},
+    ),
+]
+EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.__name__)
+LAYERS = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.shape], ids=lambda case: case.kind.__name__
+)
+
+#: The public classes that no file of Keras holds, by the reason.
+NOT_STORED = {
+    "an abstract base: its subclasses are stored": ["Schedule"],
+    "a callback, which Keras stores nowhere": [
+        "CSVLog", "Cooldown", "EvaluateEvery", "FewShotEvery", "LearningRate", "Norms",
+        "StepCallback", "StepLogger", "TensorBoardLog", "Throughput", "WandbLog",
+    ],
+    "an error": ["RunError", "StudyError", "WeightsError"],
+    "a source or a transformation of images, which reads and keeps no weights": [
+        "ArraySource", "Augmentation", "EvalTransform", "ImageFolder", "Source", "Subset",
+        "TFDSSource", "TrainTransform",
+    ],
+    "a description of a model, a machine or work to do": [
+        "Accelerator", "Architecture", "DataConfig", "FewShot", "FineTune", "ProbeConfig",
+        "RecipeConfig", "StudyConfig", "Task", "TrainConfig", "ViTConfig",
+    ],
+    "a result of measurements": [
+        "AcceptedImages", "ExportCheck", "FewShotResult", "FrontierFit",
+        "DoubleSaturatingLaw", "JointLaw", "Law", "LearningCurve", "PowerLaw",
+        "PowerLawWithFloor", "SigmoidalLaw",
+    ],
+    "a classifier, which has a file format of its own": ["Classifier"],
+}  # fmt: skip
+
+
+def public_classes():
+    """The classes in `__all__` of the package and of its subpackages."""
+    found = {}
+    names = [m.name for m in pkgutil.iter_modules(keras_vit_scale.__path__) if m.ispkg]
+    for module in (keras_vit_scale, *(f"keras_vit_scale.{name}" for name in names)):
+        module = importlib.import_module(module) if isinstance(module, str) else module
+        values = {name: getattr(module, name) for name in module.__all__}
+        found |= {name: value for name, value in values.items() if inspect.isclass(value)}
+    return found
+
+
+def test_every_public_class_is_stored_or_said_not_to_be():
+    classes = public_classes()
+    stored = {case.kind.__name__ for case in CASES}
+    exempt = [name for names in NOT_STORED.values() for name in names]
+    assert sorted([*stored, *exempt]) == sorted(classes)
+    registered = {
+        name.partition(">")[2]
+        for name in keras.saving.get_custom_objects()
+        if name.startswith("keras_vit_scale>")
+    }
+    assert registered == stored
+    kinds = (keras.layers.Layer, keras.optimizers.Optimizer, keras.losses.Loss)
+    assert not [name for name in exempt if issubclass(classes[name], kinds)]
+
+
+def arguments_of(kind):
+    """What can be given to a class by name, with its default; of Keras' own layers these few."""
+    found = {"name": None, "dtype": None, "trainable": True}
+    if not issubclass(kind, keras.layers.Layer):
+        found = {}
+    for each in reversed(kind.__mro__):
+        if each.__module__.startswith("keras_vit_scale") and "__init__" in vars(each):
+            for name, p in inspect.signature(each.__init__).parameters.items():
+                if name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                    found[name] = p.default
+    return found
+
+
+@EVERY
+def test_every_argument_is_stored(case):
+    """So that a new argument that `get_config` forgets fails, each case gives it another value."""
+    arguments = arguments_of(case.kind)
+    # Of three clips one may be given, and Keras adds moments up in no more ways than one.
+    arguments = {
+        name: default
+        for name, default in arguments.items()
+        if name not in ("clipvalue", "global_clipnorm", "gradient_accumulation_steps")
+    }
+    assert case.options.keys() == arguments.keys()
+    assert not [n for n, default in arguments.items() if case.options[n] == default]
+    config = case.kind(**case.options).get_config()
+    for name, value in case.options.items():
+        stored = config[name]
+        if name == "dtype" and case.shape:
+            stored = stored["config"]["name"]
+        assert stored == (pytest.approx(value) if isinstance(value, float) else value), name
+
+
+def through_json(thing):
+    text = json.dumps(keras.saving.serialize_keras_object(thing))
+    again = keras.saving.deserialize_keras_object(json.loads(text))
+    assert type(again) is type(thing)
+    assert again.get_config() == thing.get_config()
+    return again
+
+
+def behaviour(thing, rng):
+    """Numbers that two objects of one config share."""
+    if isinstance(thing, keras.optimizers.Optimizer):
+        shapes = {"head_kernel": (5, 7), "body_kernel": (3, 2), "bias": (3,)}
+        values = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+        variables = [keras.Variable(v, name=name) for name, v in values.items()]
+        thing.build(variables)
+        for _ in range(3):
+            thing.apply([keras.ops.convert_to_tensor(v + rng.normal(), "float32")
+                         for v in values.values()])  # fmt: skip
+        return variables
+    if isinstance(thing, keras.losses.Loss):
+        return [thing(np.array([4, 0, 2]), rng.normal(size=(3, 5)))]
+    return [thing(step) for step in (0, 3, 17, 40)]
+
+
+@EVERY
+def test_comes_back_from_json_and_does_the_same(case):
+    thing = case.kind(**case.options)
+    again = through_json(thing)
+    if case.shape:
+        return  # A layer's behaviour is its weights': below.
+    for a, b in zip(*(behaviour(t, np.random.default_rng(3)) for t in (thing, again)), strict=True):
+        np.testing.assert_array_equal(as_numpy(a), as_numpy(b))
+
+
+@LAYERS
+def test_layers_come_back_with_their_weights_from_json_and_copies(case, rng):
+    x = rng.normal(size=case.shape).astype("float32")
+    layer = case.kind(**case.options)
+    layer.build(case.shape)
+    randomise(layer, rng)
+    twin = through_json(layer)
+    twin.set_weights(layer.get_weights())
+    expected = as_numpy(keras.ops.cast(layer(x), "float32"))
+    assert tuple(layer.compute_output_shape(case.shape)) == expected.shape
+    for other in (twin, copy.deepcopy(layer)):
+        assert [v.trainable for v in other.weights] == [v.trainable for v in layer.weights]
+        np.testing.assert_array_equal(as_numpy(keras.ops.cast(other(x), "float32")), expected)
+
+
+@LAYERS
+def test_dtype_policies_may_be_objects(case):
+    options = {name: value for name, value in case.options.items() if name != "dtype"}
+    for policy in (
+        keras.DTypePolicy("mixed_bfloat16"),
+        keras.dtype_policies.DTypePolicyMap("mixed_bfloat16"),
+    ):
+        assert through_json(case.kind(**options, dtype=policy)).compute_dtype == "bfloat16"
+
+
+# Models
+
+
+SIDES = (4, 6)
+
+
+def saved_models(rng):
+    """Models that between them have every layer, and two of our optimizers."""
+    loss, rate = training.SigmoidCrossEntropy(0.1), schedules.Cosine(0.1, decay_steps=50)
+    decay = optimizers.head_and_body(0.3, 0.03)
+    fixed = ViTConfig(width=12, depth=1, mlp_dim=7, heads=3, patch_size=2)
+    compiled = {
+        "map": (ViT(TINY, 5, image_size=SIDES), optimizers.Adafactor(rate, weight_decay=decay)),
+        "token": (
+            ViT(TINY, 5, image_size=SIDES, pooling="token", frozen_blocks=1),
+            optimizers.AdamW(rate, use_ema=True),
+        ),
+        "gap": (
+            ViT(fixed, 5, image_size=SIDES, pooling="gap", positions="sincos"),
+            keras.optimizers.LossScaleOptimizer(optimizers.Momentum(rate)),
+        ),
+    }
+    for model, optimizer in compiled.values():
+        randomise(model, rng)
+        model.compile(optimizer, loss)
+    blocks = to_blocks(compiled["map"][0])
+    blocks.compile("sgd", loss)
+    return {"blocks": blocks, **{name: model for name, (model, _) in compiled.items()}}
+
+
+#: Of a fresh process that knows the package by its name alone: what it predicts, and learns.
+LOAD = """
+import keras_vit_scale, keras, numpy as np
+data = np.load("expected.npz")
+for name in {names}:
+    model = keras.saving.load_model(name + ".keras")
+    np.testing.assert_array_equal(model.predict(data["images"], verbose=0), data[name])
+    model.train_on_batch(data["images"], data["labels"])
+    learnt = model.predict(data["images"], verbose=0)
+    np.testing.assert_allclose(learnt, data[name + "_learnt"], rtol=1e-4, atol=1e-5, err_msg=name)
+"""
+
+
+def test_saved_models_predict_and_learn_on_in_a_fresh_process(rng, tmp_path):
+    data = {"images": rng.normal(size=(3, *SIDES, 3)).astype("float32"), "labels": [4, 0, 2]}
+    loaded = saved_models(rng)
+    for name, model in loaded.items():
+        # The optimizer has state when it is saved.
+        model.train_on_batch(data["images"], np.array(data["labels"]))
+        model.save(tmp_path / f"{name}.keras")
+        data[name] = model.predict(data["images"], verbose=0)
+        model.train_on_batch(data["images"], np.array(data["labels"]))
+        data[f"{name}_learnt"] = model.predict(data["images"], verbose=0)
+    np.savez(tmp_path / "expected.npz", **data)
+    code = LOAD.format(names=list(loaded))
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_models_are_copied_cloned_and_pickled_with_what_is_frozen(rng):
+    images = rng.normal(size=(3, *SIDES, 3)).astype("float32")
+    model = ViT(TINY, 5, image_size=SIDES, dropout=0.1, seed=3)
+    randomise(model, rng)
+    model.get_layer("encoder").freeze(1)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    again = keras.Model.from_config(json.loads(model.to_json())["config"])
+    assert again.to_json() == model.to_json() == clone.to_json()
+    for other in (clone, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(as_numpy(other(images)), as_numpy(model(images)))
+        assert [v.path for v in other.trainable_weights] == [
+            v.path for v in model.trainable_weights
+        ]
+        assert {v.stack_axis for v in other.get_layer("encoder").trainable_weights} == {0}
+
+
+def test_a_quantised_model_is_saved_and_loaded_quantised(rng, tmp_path):
+    """Keras' `MultiHeadAttention` alone does not: its file is refused."""
+    images = rng.normal(size=(3, *SIDES, 3)).astype("float32")
+    config = ViTConfig(width=6, depth=1, mlp_dim=7, heads=3, patch_size=2)
+    model = to_blocks(ViT(config, 5, image_size=SIDES, pooling="gap"))
+    randomise(model, rng)
+    # Inputs are quantised too, but not those of the last: the second loses what the first keeps.
+    model.get_layer("block_0").mlp_in.quantize("int8")
+    model.get_layer("block_0").attention.query_dense.quantize("int8")
+    weights_alone = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
+    model.get_layer("block_0").mlp_out.quantize(config=weights_alone)
+    expected = as_numpy(model(images))
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    clone = keras.models.clone_model(model)
+    clone.load_weights(tmp_path / "model.weights.h5")
+    for other in (loaded, clone):
+        layers = other.get_layer("block_0").dense_layers()
+        assert [n for n, layer in layers.items() if layer.quantization_mode == "int8"] == [
+            "query", "mlp_in", "mlp_out",
+        ]  # fmt: skip
+        np.testing.assert_array_equal(as_numpy(other(images)), expected)
+
+
+@pytest.mark.parametrize("kind", [models.Encoder, models.AttentionPooling])
+def test_stacked_weights_refuse_a_quantised_dtype(kind):
+    options = next(case.options for case in CASES if case.kind is kind)
+    with pytest.raises(ValueError, match=r"cannot be quantised.*to_blocks"):
+        kind(**{**options, "dtype": "int8_from_float32"})
