@@ -131,9 +131,8 @@ def advise(
     An error surface (`ErrorSurface`) is fitted to all results; every size is asked what it would
     reach if it were trained for the whole budget, or less where images repeat so often that
     longer is worse. The best is advised; a size without results only if it is expected to be better
-    by more than sizes have of their own. On the paper's tables, with the results around or above
-    a budget hidden, the size advised was within 0.5 % of the best one's error on average
-    (`benchmarks/advice.py`).
+    by more than sizes have of their own. `benchmarks/advice.py` hides results of the paper's tables and
+    looks what the size advised really reached.
 
     Args:
         budget: As `parse_budget`: "8 H100 days", "1e21 FLOPs", or a number of FLOPs.
