@@ -14,8 +14,8 @@ Then the paper's tables: each model and data set is a curve (5- and 10-shot and 
 errors), from whose first results, at least five, the next one is foretold, if it is at up to 3.4
 times the images: error of prediction, median over all.
 
-With `--csv FILE` other curves are judged too, say published ones. Its columns are `domain` (a title),
-`curve`, `images`, `error` and `train`, 1 for points that are fitted and 0 for those that are judged.
+With `--csv FILE` other curves are judged too, say published ones. Its columns are `domain` (a
+title), `curve`, `images`, `error` and `train`: 1 for points that are fitted, 0 for those judged.
 """
 
 import argparse
