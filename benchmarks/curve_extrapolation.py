@@ -15,7 +15,7 @@ errors), from whose first results, at least five, the next one is foretold, if i
 times the images: error of prediction, median over all.
 
 With `--csv FILE` other curves are judged too, say published ones. Its columns are `domain` (a
-title), `curve`, `images`, `error` and `train`, 1 for points that are fitted, 0 for those judged.
+title), `curve`, `images`, `error` and `train`: 1 for points that are fitted, 0 for those judged.
 """
 
 import argparse

@@ -9,6 +9,7 @@ from conftest import numpy_alone
 
 from keras_vit_scale.scaling import (
     DoubleSaturatingLaw,
+    LearningCurve,
     PowerLawWithFloor,
     SigmoidalLaw,
     fit_curve,
@@ -64,6 +65,14 @@ def test_a_plateau_at_chance_is_no_obstacle(rng):
     power = fit_law(images, np.minimum(error, 1), law="power+floor").predict(2e3)
     assert abs(np.log(ours / truth.predict(2e3))) < 0.03
     assert abs(np.log(power / truth.predict(2e3))) > 0.2
+
+
+def test_drift_at_the_end_is_carried_on_and_fades():
+    """By hand: a curve e^-0.1 below its law is e^(-0.1 / e) below it after e times the images."""
+    law = TRUTHS[0]
+    curve = LearningCurve((law,), (1.0,), (-0.1,), 9, 0.0, (1.0, 50.0))
+    for images, left in ((50.0, -0.1), (50 * np.e, -0.1 / np.e), (50 / np.e, -0.1 / np.e)):
+        assert np.log(curve.predict(images) / law.predict(images)) == pytest.approx(left)
 
 
 def test_one_outlier_moves_little(rng):

@@ -137,6 +137,10 @@ def fit_frontier(
     simulated studies 90 % intervals hold the truth as often as they should
     (`benchmarks/law_coverage.py`). Deterministic for a seed.
 
+    There are no weights, as `fit_law` has: what a result counts follows from the noise that is
+    found, so weights given besides would be a second opinion of the same. Leave results out that
+    should not count.
+
     Args:
         compute: Positive, in any unit; the law is in that unit.
         error: In (0, 1].
@@ -185,11 +189,11 @@ def fit_frontier(
             f"{close.sum():,} of {len(compute):,}; thin them out, or fit the law alone (`fit_law`)"
         )
     repeats = variance_of_repeats(compute, log_e, trunk, size)
-    compute, error, log_x, log_e = (v[close] for v in (compute, error, log_x, log_e))
-    trunk, size = (np.unique(v[close], return_inverse=True)[1] for v in (trunk, size))
-    parts = take_apart(kind, fitted, log_x, log_e, trunk, box, size, repeats)
+    compute, error, log_x, log_e, trunk = (v[close] for v in (compute, error, log_x, log_e, trunk))
+    trunk = np.unique(trunk, return_inverse=True)[1]
+    parts = take_apart(kind, fitted, log_x, log_e, trunk, box, repeats)
     centre = kind.log_error(parts.theta, log_x)[0]
-    drawn = draw_errors(np.random.default_rng(seed), centre, parts, trunk, size, resamples)
+    drawn = draw_errors(np.random.default_rng(seed), centre, parts, trunk, resamples)
     vectors = refit(kind, parts, log_x, drawn, trunk, box)
 
     chosen = parts.touching

@@ -35,9 +35,6 @@ USUAL_TILT, USUAL_TILTS = 0.005, 2.0
 #: single result, touch the frontier with it.
 NEAR, NEAR_DEVIATIONS = 0.0075, 1.5
 
-#: Results further above the nearest than this, in log error, say no more of a size's valley.
-FARTHEST_VALLEY = 0.1
-
 #: A trunk touches the frontier unless it lies further above it than this many deviations. At
 #: first, when the law is that of the lucky trunks, it may lie further.
 FAR, FAR_AT_FIRST = 3.0, 5.0
@@ -56,8 +53,6 @@ class Anatomy:
         point_noise: Standard deviation of what results do not share.
         tilts: For a tilt of each trunk of one deviation, what it adds to its results (N,): no
             trunk follows the law exactly where it touches it.
-        missed: How far each result's size is taken to come nearer to the law between its results
-            than at any (N,); as uncertain as it is large.
     """
 
     theta: np.ndarray
@@ -67,12 +62,9 @@ class Anatomy:
     freedom: float
     point_noise: float
     tilts: np.ndarray
-    missed: np.ndarray
 
 
-def take_apart(
-    kind, theta, log_x, log_e, trunk, box, size, repeats=None, rounds: int = 10
-) -> Anatomy:
+def take_apart(kind, theta, log_x, log_e, trunk, box, repeats=None, rounds: int = 10) -> Anatomy:
     """Takes a study apart, starting from a law near its frontier.
 
     Args:
@@ -81,7 +73,6 @@ def take_apart(
         log_x, log_e: Logarithms of compute and error (N,).
         trunk: Index of the trunk of each result (N,), from 0.
         box: Least and largest vector.
-        size: Index of the size of each result (N,), from 0.
         repeats: Variance among trunks that repeat each other with other seeds, and its
             degrees of freedom; `None` if none do.
         rounds: Times that law, noise and distances are brought to agree.
@@ -90,16 +81,13 @@ def take_apart(
     variance, freedom = USUAL_NOISE**2, USUAL_FREEDOM
     for i in range(rounds):
         far = FAR_AT_FIRST if 2 * i < rounds else FAR
-        above = log_e - kind.log_error(theta, log_x)[0]
-        missed = missed_valleys(above, trunk, size, point)
         (theta,), (touching,) = fit_touching(
-            kind, theta[None], log_x, (log_e - missed)[None], trunk, variance, point, box, far
+            kind, theta[None], log_x, log_e[None], trunk, variance, point, box, far
         )
         variance, freedom = trunk_variance(
-            kind, theta, log_x[touching], (log_e - missed)[touching], trunk[touching], variance,
-            point, repeats,
-        )  # fmt: skip
-    above = log_e - missed - kind.log_error(theta, log_x)[0]
+            kind, theta, log_x[touching], log_e[touching], trunk[touching], variance, point, repeats
+        )
+    above = log_e - kind.log_error(theta, log_x)[0]
     count = trunk.max() + 1
     members = np.bincount(trunk, touching, count)
     # A trunk that touches nowhere is taken to lie behind without noise.
@@ -107,29 +95,8 @@ def take_apart(
     behind = np.where(touching, 0.0, (above - shared[trunk]).clip(0))
     return Anatomy(
         theta, touching, behind, float(np.sqrt(variance)), freedom, point,
-        trunk_tilts(log_x, above, trunk, touching, len(theta)), missed,
+        trunk_tilts(log_x, above, trunk, touching, len(theta)),
     )  # fmt: skip
-
-
-def missed_valleys(above, trunk, size, point):
-    """How far each result's size comes nearer to a law between its results than at any (N,).
-
-    A size is best at one compute, which lies anywhere between results. If its valley is a
-    parabola, its floor lies below the nearest result by a sixth, on average, of how far the
-    second nearest lies above the nearest; and the deviation of this is as large as its mean.
-    """
-    order = np.lexsort((above, trunk))
-    a, t = above[order], trunk[order]
-    first = np.append(True, t[1:] != t[:-1])
-    second = np.flatnonzero(~first & np.append(False, first[:-1]))
-    if not len(second):
-        return np.zeros(len(above))
-    gaps = (a[second] - a[second - 1] - NEAR_DEVIATIONS * point).clip(0, FARTHEST_VALLEY)
-    of_size = size[order][second]
-    seen = np.bincount(of_size, minlength=size.max() + 1)
-    mean = np.bincount(of_size, gaps, size.max() + 1) / np.maximum(seen, 1)
-    # Sizes of single results are taken to be like the others.
-    return np.where(seen > 0, mean, gaps.mean())[size] / 6
 
 
 def fit_touching(kind, theta, log_x, log_e, trunk, variance, point, box, far=FAR):
@@ -210,35 +177,19 @@ def trunk_tilts(log_x, above, trunk, touching, count):
 
 
 def point_noise(log_x, log_e, trunk) -> float:
-    """Noise of single results, from how far each lies off the curve through its neighbours.
+    """Noise of single results, from how far each lies off the line between its neighbours.
 
-    Off the line through two of them, and off the parabola through three: bends add to either, so
-    the smaller is taken. Each is a median over all trunks, so that a few real bends do not count;
-    0 if no trunk has three results.
+    The median over all trunks, so that a few real bends do not count; 0 if no trunk
+    has three results.
     """
     order = np.lexsort((log_x, trunk))
     x, y, t = log_x[order], log_e[order], trunk[order]
-    told = [noise_of_differences(x, y, t, degree) for degree in (2, 3)]
-    return min((noise for noise in told if noise is not None), default=0.0)
-
-
-def noise_of_differences(x, y, trunk, degree: int):
-    """Noise from divided differences of a degree, which no polynomial of lower degree has.
-
-    Args:
-        x, y, trunk: Sorted by trunk and then by x (N,).
-
-    Returns:
-        A standard deviation, `None` if no trunk has `degree` + 1 results at different x.
-    """
-    rows = np.arange(max(len(x) - degree, 0))[:, None] + np.arange(degree + 1)
-    at = x[rows]
-    rows = rows[(trunk[rows[:, 0]] == trunk[rows[:, -1]]) & (np.diff(at) > 0).all(1)]
-    if not len(rows):
-        return None
-    apart = x[rows][:, :, None] - x[rows][:, None] + np.eye(degree + 1)
-    part = 1 / apart.prod(2)
-    off = (part * y[rows]).sum(1) / np.sqrt((part**2).sum(1))
+    inner = (t[2:] == t[:-2]) & (x[2:] > x[:-2])
+    if not inner.any():
+        return 0.0
+    part = (x[1:-1] - x[:-2])[inner] / (x[2:] - x[:-2])[inner]
+    off = y[1:-1][inner] - (1 - part) * y[:-2][inner] - part * y[2:][inner]
+    off = off / np.sqrt(1 + part**2 + (1 - part) ** 2)
     # A curve bends one way: what is left around the median bend is noise.
     return float(1.4826 * np.median(np.abs(off - np.median(off))))
 

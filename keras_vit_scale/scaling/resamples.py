@@ -9,7 +9,7 @@ from keras_vit_scale.scaling.noise import fit_touching
 MOST_INFLATION = 3.0
 
 
-def draw_errors(rng, centre, parts, trunk, size, resamples: int):
+def draw_errors(rng, centre, parts, trunk, resamples: int):
     """Logarithms of the errors of `resamples` studies like one that was taken apart (K, N).
 
     The noise of each trunk is drawn once for all of its results. Its deviation is drawn too,
@@ -19,7 +19,7 @@ def draw_errors(rng, centre, parts, trunk, size, resamples: int):
         rng: A NumPy generator.
         centre: Logarithm of the law at the results (N,).
         parts: The study's `Anatomy`.
-        trunk, size: Index of the trunk of each result, and of its size (N,).
+        trunk: Index of the trunk of each result (N,).
         resamples: K.
     """
     ratio = parts.freedom / rng.chisquare(parts.freedom, (resamples, 1))
@@ -27,9 +27,8 @@ def draw_errors(rng, centre, parts, trunk, size, resamples: int):
     shared = deviation * rng.standard_normal((resamples, trunk.max() + 1))
     tilts = parts.tilts * rng.standard_normal((resamples, trunk.max() + 1))[:, trunk]
     own = parts.point_noise * rng.standard_normal((resamples, len(trunk)))
-    missed = parts.missed * rng.standard_normal((resamples, size.max() + 1))[:, size]
     # No error is above 1.
-    return np.minimum(centre + parts.behind + shared[:, trunk] + tilts + missed + own, 0)
+    return np.minimum(centre + parts.behind + shared[:, trunk] + tilts + own, 0)
 
 
 def refit(kind, parts, log_x, drawn, trunk, box, rounds: int = 2):
