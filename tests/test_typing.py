@@ -1,4 +1,4 @@
-"""Every public callable says what it takes and what it returns; the names hold no surprise."""
+"""Every public callable says what it takes and what it returns."""
 
 import importlib
 import inspect
