@@ -43,7 +43,8 @@ def main():
     probe = kvs.FewShot(examples, test, EvalTransform(8, resize="none"), shots=[10])
 
     shape = kvs.ViTConfig(width=32, depth=3, mlp_dim=128, heads=2, patch_size=2)
-    trunk = kvs.ViT(shape, 10, image_size=8)
+    # The head's bias at first is the log-odds of one class among ten.
+    trunk = kvs.ViT(shape, 10, image_size=8, head_bias=-2.2)
     forever = kvs.ReciprocalSqrt(4e-3, warmup_steps=20, timescale=800)
     compile_with(trunk, forever)
 

@@ -21,7 +21,7 @@ MINIATURES = {
     ),
     "quick_start.py": (["--steps", "3", "--batch-size", "2"], "predicted: ["),
     "train_from_scratch.py": (
-        ["digits", "digits", "--steps", "20", "--image-size", "8",
+        ["digits", "digits", "--steps", "20 steps", "--image-size", "8",
          "--size", "width=4,depth=1,mlp_dim=4,heads=2,patch_size=4"],
         "Accuracy on the test images:",
     ),
@@ -46,7 +46,10 @@ MINIATURES = {
 }  # fmt: skip
 
 #: Examples whose miniatures are a minute of compiling.
-TRAINING = ("choose_rates.py", "lora.py", "fine_tune/compare.py")
+TRAINING = (
+    "choose_rates.py", "lora.py", "fine_tune/compare.py", "quick_start.py", "train_from_scratch.py",
+    "few_shot_probe.py",
+)  # fmt: skip
 
 
 def test_every_example_has_a_miniature():

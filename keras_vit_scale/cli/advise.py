@@ -2,12 +2,15 @@
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
+
+if TYPE_CHECKING:
+    from keras_vit_scale.scaling.advice import Advice, Plan
 
 
 def advise(
@@ -61,14 +64,14 @@ def advise(
         )
     if error is not None and mfu is not None:
         raise ValueError("--mfu turns a budget in hardware into FLOPs: give it with --budget")
-    options = {
+    options: dict[str, Any] = {
         "task": task or None,
         "shots": shots,
         "images": count(images) if images else None,
         "batch_size": batch_size,
         "level": level,
     }
-    if budget:
+    if error is None:
         given = scaling.advise(budget, law, mfu=mfu, **options)
     else:
         given = scaling.budget_for(error, law, **options)
@@ -94,7 +97,7 @@ def count(text: str) -> float:
         ) from None
 
 
-def show(a, error, console: Console) -> None:
+def show(a: "Advice", error: float | None, console: Console) -> None:
     """Prints advice in sentences and a table."""
 
     def tell(line="", style=None):
@@ -152,7 +155,7 @@ def show(a, error, console: Console) -> None:
     tell(f"  {a.command}")
 
 
-def alternatives(a) -> Table:
+def alternatives(a: "Advice") -> Table:
     """The advised run beside other sizes for the same budget."""
     table = Table(box=SIMPLE)
     for name in ("size", "steps", "error", f"{a.level:.0%} interval", "FLOPs/image", ""):
@@ -174,7 +177,7 @@ def alternatives(a) -> Table:
     return table
 
 
-def between(plan) -> str:
+def between(plan: "Plan") -> str:
     low, high = plan.interval
     return f"{low:.3f} to {high:.3f}"
 

@@ -10,6 +10,7 @@ class WithoutAdapters:
     """
 
     name: str
+    dtype_policy: Any
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)

@@ -38,7 +38,7 @@ class AttentionAndMLP(TokenLayer):
         self.mlp_dim = mlp_dim
         self.gelu = gelu
         self.epsilon = epsilon
-        self._quantised = {}
+        self._quantised: dict[str, Any] = {}
 
     def build(self, input_shape):
         super().build(input_shape)
