@@ -50,8 +50,12 @@ def central_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def inception_box(height, width, rng, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3), attempts=100):
     """Top, left, height and width of a random part of an image.
 
-    It has 5 to 100 % of the area and an aspect between 3:4 and 4:3. Both are drawn until
-    such a part fits the image; after `attempts` it is the whole.
+    It has 5 to 100 % of the area and an aspect (width over height) between 3:4 and 4:3.
+    Both are drawn evenly until such a part fits the image; after `attempts` it is the whole.
+
+    The area is drawn evenly in Szegedy et al. (arXiv 1409.4842). TensorFlow's operation of
+    that name, which the authors of ViT call, draws the height evenly instead: of an image of
+    500 x 400 its parts have 34 % of the area on average, these 43 %.
     """
     for _ in range(attempts):
         target = height * width * rng.uniform(*area)
