@@ -564,8 +564,8 @@ DATA = [
     ),
     Fault(
         "data/pipeline.py", "neighbouring seeds share their epochs",
-        "spread = int(np.random.SeedSequence(seed).generate_state(1)[0])",
-        "spread = seed",
+        ".seed(spread).shuffle()",
+        ".seed(spread).shuffle(seed=seed)",
         "data",
     ),
     Fault(
