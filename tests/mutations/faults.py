@@ -564,8 +564,8 @@ DATA = [
     ),
     Fault(
         "data/pipeline.py", "neighbouring seeds share their epochs",
-        "spread = int(np.random.SeedSequence(seed).generate_state(1)[0])",
-        "spread = seed",
+        ".seed(spread).shuffle()",
+        ".seed(spread).shuffle(seed=seed)",
         "data",
     ),
     Fault(
@@ -1159,7 +1159,7 @@ SCALING = [
         "shared = deviation * rng.standard_normal((resamples, trunk.max() + 1))",
         "trunk = np.arange(len(trunk))\n"
         "    shared = deviation * rng.standard_normal((resamples, len(trunk)))",
-        "frontier_fit",
+        "resamples frontier_fit",
         "jax",
     ),
     Fault(
@@ -1187,7 +1187,7 @@ SCALING = [
         "scaling/noise.py", "noise of results that counts its neighbours' too",
         "off = off / np.sqrt(1 + part**2 + (1 - part) ** 2)",
         "off = off * 1.0",
-        "frontier_fit",
+        "noise frontier_fit",
         "jax",
     ),
     Fault(
