@@ -147,19 +147,18 @@ def differences() -> list[str]:
     return [
         *lines,
         "- *Conversion.* No single factor reconciles them, but a smaller rate for smaller models "
-        "does: "
-        "if core-days grow as FLOPs to the power 0.8 (10-shot) or 0.75 (fine-tuning), so that s/28 "
-        "runs at about a quarter of g/14's rate, our fit becomes nearly the published law. That is "
-        "what one expects of small matrices on a TPU, and it is by far the largest effect. It "
-        "is a guess: the real rates are not published.",
+        "does: if core-days grow as FLOPs to the power 0.8 (10-shot) or 0.75 (fine-tuning), so "
+        "that s/28 runs at a quarter to a fifth of g/14's rate, our fit becomes nearly the "
+        "published law, and its 10-shot parameters nearly the published ones. That is what one "
+        "expects of small matrices on a TPU, and it is by far the largest effect. But the power "
+        "was looked for, and the real rates are not published.",
         "- *Rows.* Leaving out the small data sets, the smallest models or the cheapest results "
-        "moves "
-        "the exponent by 0.01 to 0.03, not by the 0.06 to 0.08 that is missing. Which points the "
-        "authors fitted, and with which weights, is not said.",
-        '- *Selected luck.* The corrected law ("ours") lies above the law of the Pareto points, by '
-        "about one deviation of a trunk's noise; exponent and floor move towards the "
-        "published ones, but by less than half of the way.",
-        "- *Ours intervals* hold what noise could do, given the compute. They say nothing of the "
+        "moves the exponent by less than 0.02, not by the 0.07 to 0.08 that is missing. Which "
+        "points the authors fitted, and with which weights, is not said.",
+        '- *Selected luck.* The corrected law ("ours") lies above the law of the Pareto points. '
+        "Its exponents are nearer to the published ones by less than half of the way; the floor is "
+        "for 10-shot, and for fine-tuning further off.",
+        "- *Our intervals* hold what noise could do, given the compute. They say nothing of the "
         "conversion, so most published parameters lie outside of them.",
         "",
     ]

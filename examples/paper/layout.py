@@ -69,6 +69,11 @@ def panels(rows: int, columns: int, width: float, height: float):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def name_sizes(figure, ax):
+    """One legend beside all panels, of the lines of an axes that has every size."""
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+
+
 def save(figure, path):
     """Writes a PNG without the name and date of the program, so that it stays the same."""
     figure.savefig(path, dpi=90, metadata={"Software": None})

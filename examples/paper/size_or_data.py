@@ -1,6 +1,6 @@
 """Figure 2 (right): what holds a model back, its size or its data."""
 
-from layout import COLOURS, ERRORS, log_axes, markdown, panels, percent, save
+from layout import COLOURS, ERRORS, log_axes, markdown, name_sizes, panels, percent, save
 
 from keras_vit_scale.scaling import bottlenecks, paper_results
 
@@ -50,13 +50,11 @@ def section(folder, resamples: int) -> list[str]:
         "(at least 3 %):",
         "",
         *markdown(["", "data", "larger model", "more data", "bottleneck"], rows),
-        "As in the paper, data does nothing for small models and size does nothing for L/16 that "
-        "data "
-        "would not: its best 10-shot error is 27.8 % on 30 million images (after 400,000 steps, "
-        "worse "
-        "later), 19.0 % on 1 billion and 18.5 % on 3 billion. B/28, s/16 and s/28 have few "
-        "results on 1 "
-        "and 3 billion images, so their best errors there are those of short runs.",
+        "As in the paper, more data does nothing for small models, and on 30 million images it is "
+        "data, not size, that holds B/16 and L/16 back: L/16's best 10-shot error is 27.8 % on 30 "
+        "million images (after 400,000 steps, worse later), 19.0 % on 1 billion and 18.5 % on 3 "
+        "billion. B/28, s/16 and s/28 have few results on 1 and 3 billion images, so their best "
+        "errors there are those of short runs.",
         "",
     ]
     return lines
@@ -68,7 +66,7 @@ def best(cell) -> str:
 
 
 def draw():
-    figure, axes = panels(1, 2, 11, 4.3)
+    figure, axes = panels(1, 2, 12, 4.3)
     for ax, (table, column) in zip(axes[0], SHOWN, strict=True):
         cells = found(table, column)
         for name in dict.fromkeys(cells["size"]):
@@ -79,5 +77,5 @@ def draw():
         log_axes(
             ax, xlabel="images in the data set", ylabel="best error", title=ERRORS[table, column]
         )
-        ax.legend(fontsize=7, ncols=2)
+    name_sizes(figure, axes[0][0])
     return figure

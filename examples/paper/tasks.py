@@ -50,7 +50,7 @@ def section(folder, resamples: int) -> list[str]:
             ],
             rows,
         ),
-        "The form fits everywhere, within a few percent; the exponent is no constant of nature. On "
+        "The form fits everywhere, to 2 to 8 %; the exponent is no constant of nature. On "
         "CIFAR-100 and Pets the law is told by few points at the end: there are only seven results "
         "of g/14 and G/14, and no fine-tuned ones. `off` includes what the noise of trunks does.",
         "",
@@ -58,7 +58,7 @@ def section(folder, resamples: int) -> list[str]:
 
 
 def draw(fits):
-    figure, axes = panels(3, 4, 13, 8.5)
+    figure, axes = panels(3, 4, 11.5, 7.3)
     for ax, ((table, column), fit) in zip(axes.flat, fits.items(), strict=False):
         r = paper_results(table)
         compute = r["tpuv3_core_days"]
