@@ -150,14 +150,14 @@ def test_report_is_the_same_again(tmp_path):
     assert texts[0] == texts[1]
     for name in re.findall(r"\]\((\w+\.png)\)", texts[0]):
         picture = tmp_path / "a" / name
-        assert 0 < picture.stat().st_size < 150_000
+        assert 0 < picture.stat().st_size < 200_000
         assert picture.read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_committed_page_agrees_with_a_fresh_computation():
     page = PAGE.read_text(encoding="utf-8")
     for name in re.findall(r"\]\((\w+\.png)\)", page):
-        assert 0 < (PAGE.parent / name).stat().st_size < 150_000
+        assert 0 < (PAGE.parent / name).stat().st_size < 200_000
     r = paper_results("fewshot")
     fit = fit_frontier(
         r["tpuv3_core_days"], r["imagenet_10shot"], r["trunk"], law="double-saturating",

@@ -140,3 +140,6 @@ def test_what_cannot_be_converted_is_refused(images, rng):
     inner = keras.Model(blocks.input, [blocks.output, blocks.get_layer("block_0").output])
     with pytest.raises(ValueError, match="connected"):
         from_blocks(inner)
+    blocks.get_layer("pooling").mlp_in.quantize("int8")
+    with pytest.raises(ValueError, match=r"Quantised weights cannot be stacked.*pooling/mlp_in"):
+        from_blocks(blocks)

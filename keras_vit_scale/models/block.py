@@ -129,9 +129,11 @@ def project(x, kernel, bias):
 
 def mlp(x, w, *, gelu="tanh", drop=keep_all):
     """Two dense layers with a GELU between them, in its tanh or its exact form."""
-    y = ops.matmul(x, w["mlp_in_kernel"]) + w["mlp_in_bias"]
+    # Not `matmul`: on TensorFlow it is a `tensordot`, of which XLA cannot compile the gradient
+    # within a loop.
+    y = ops.einsum("bnd,dm->bnm", x, w["mlp_in_kernel"]) + w["mlp_in_bias"]
     y = drop(ops.gelu(y, approximate=gelu == "tanh"), "hidden")
-    return ops.matmul(y, w["mlp_out_kernel"]) + w["mlp_out_bias"]
+    return ops.einsum("bnm,md->bnd", y, w["mlp_out_kernel"]) + w["mlp_out_bias"]
 
 
 def check_epsilon(epsilon: float) -> None:

@@ -123,8 +123,10 @@ def from_blocks(
     def clone(layer):
         if isinstance(layer, Block):
             return layer
-        kind = AttentionPooling if isinstance(layer, BlockPooling) else type(layer)
-        return kind.from_config(layer.get_config())
+        if isinstance(layer, BlockPooling):
+            _check_not_quantised(layer)
+            return AttentionPooling.from_config(layer.get_config())
+        return type(layer).from_config(layer.get_config())
 
     def call(layer, x, **kwargs):
         if layer.name == "embedding_dropout":
@@ -148,7 +150,6 @@ def from_blocks(
     converted = _clone(model, clone, call)
     for old in model.layers:
         if isinstance(old, BlockPooling):
-            _check_not_quantised(old)
             _assign(converted.get_layer(old.name).head, old.weights_by_name())
         elif not isinstance(old, Block) and old.name != "embedding_dropout":
             converted.get_layer(old.name).set_weights(old.get_weights())

@@ -26,6 +26,7 @@ from keras_vit_scale.models.dropping import (
     linear_rates,
 )
 from keras_vit_scale.models.remat import check_remat, rematerialised
+from keras_vit_scale.models.scan import scan
 from keras_vit_scale.models.tokens import TokenLayer
 from keras_vit_scale.types import Tensor
 
@@ -165,7 +166,7 @@ class Encoder(WithoutAdapters, TokenLayer):
             if stack:
                 w = {name: ops.convert_to_tensor(v) for name, v in stack.items()}
                 drawn = {name: v[part] for name, v in draws.items()}
-                x, _ = ops.scan(lambda x, each: (self._block(x, *each), None), x, (w, drawn))
+                x = scan(lambda x, each: self._block(x, *each), x, (w, drawn))
         return x
 
     def block_list(self) -> list[dict[str, Tensor]]:

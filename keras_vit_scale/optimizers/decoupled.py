@@ -139,9 +139,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         raise NotImplementedError
 
     def apply(self, grads, trainable_variables=None):
-        # TensorFlow gives the gradient of an embedding as slices, with which it cannot divide, and
-        # of which a row that was looked up twice is two: neither has the norm of the gradient.
-        grads = [g if g is None else ops.convert_to_tensor(g) for g in grads]
+        grads = [g if g is None else whole(g) for g in grads]
         super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
@@ -182,6 +180,19 @@ class DecoupledDecay(keras.optimizers.Optimizer):
             "record_norms": self.record_norms,
             "ema_at_end": self.ema_at_end,
         }
+
+
+def whole(gradient: Tensor) -> Tensor:
+    """A gradient as one array, on TensorFlow too, which has slices of rows for an embedding's.
+
+    A row that was looked up twice is there twice: the slices have neither its square nor the
+    norm of the gradient.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return gradient
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(gradient)
 
 
 def without(sequence: Sequence[Any], index: int) -> tuple[Any, ...]:

@@ -77,7 +77,7 @@ def from_pretrained(
         allow_torch_pickle: Whether to read `.pt` and `.bin` files, by torch and
             tensors only.
         **options: Of `ViT`: `dropout`, `stochastic_depth`, `remat`,
-            `frozen_blocks`, `unroll`, `head_bias`, `dtype`, `name`.
+            `frozen_blocks`, `unroll`, `seed`, `head_bias`, `dtype`, `name`.
 
     Returns:
         A model as `ViT` builds it.
