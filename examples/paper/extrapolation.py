@@ -232,7 +232,7 @@ def verdict(everywhere, imagenet) -> list[str]:
         "there are runs; and its intervals hold when the truth has that form "
         "(`benchmarks/law_coverage.py`). That is a judgement, not a victory: for farther "
         "extrapolation these tables favour the plainer law, and the average of the two more than "
-        "either, though it was chosen on the same tables. Intervals of a fit know of noise, not of the law's form "
-        "being wrong, nor of a largest model that is the bottleneck.",
+        "either, though it was chosen on the same tables. Intervals of a fit know of noise, not of "
+        "the law's form being wrong, nor of a largest model that is the bottleneck.",
         "",
     ]
