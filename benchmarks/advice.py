@@ -117,6 +117,8 @@ def main():
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     lost, off = judge(table, method, hidden, arguments.budgets)
+                if not len(lost):
+                    raise SystemExit(f"No budget of {task} can be judged: give more --budgets")
                 lines.append(
                     f"| {task} | {name} | {method.__name__} | {len(lost)} | {lost.mean():.1%} | "
                     f"{lost.max():.1%} | {np.sqrt(np.mean(off**2)):.1%} |"
