@@ -24,7 +24,7 @@ from keras_vit_scale.data import (
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=64)
     arguments = parser.parse_args()
     steps, batch_size = arguments.steps, arguments.batch_size
