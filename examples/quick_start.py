@@ -3,7 +3,7 @@
     python examples/quick_start.py
 
 The images are scikit-learn's digits, enlarged from 8 to 32 pixels; a folder of yours is
-`ImageFolder("photos")` in their place. About three minutes on two cores.
+`ImageFolder("photos")` in their place. Some minutes on two cores.
 """
 
 import argparse
