@@ -71,8 +71,8 @@ MODELS = [
     ),
     Fault(
         "models/block.py", "values read with the keys' kernel",
-        'value = project(tokens, w["value_kernel"], w["value_bias"])\n    y',
-        'value = project(tokens, w["key_kernel"], w["value_bias"])\n    y',
+        'value = project(tokens, w["value_kernel"], w["value_bias"])\n    # On',
+        'value = project(tokens, w["key_kernel"], w["value_bias"])\n    # On',
         "block",
     ),
     Fault(
@@ -258,14 +258,14 @@ OPTIMIZERS = [
     ),
     Fault(
         "optimizers/adafactor.py", "the usual cap of beta2 lower",
-        "beta_2_cap=0.999,",
-        "beta_2_cap=0.99,",
+        "beta_2_cap: float = 0.999,",
+        "beta_2_cap: float = 0.99,",
         "adafactor",
     ),
     Fault(
         "optimizers/adafactor.py", "Adam's epsilon",
-        "epsilon=1e-30,",
-        "epsilon=1e-8,",
+        "epsilon: float = 1e-30,",
+        "epsilon: float = 1e-8,",
         "adafactor",
     ),
     Fault(
@@ -441,14 +441,14 @@ SCHEDULES = [
     ),
     Fault(
         "schedules/reciprocal_sqrt.py", "another usual timescale",
-        "warmup_steps=10_000, timescale=10_000,",
-        "warmup_steps=10_000, timescale=1_000,",
+        "timescale: float = 10_000,",
+        "timescale: float = 1_000,",
         "schedules",
     ),
     Fault(
         "schedules/schedule.py", "another usual warm-up",
-        "def __init__(self, peak, *, warmup_steps=10_000, total_steps=None, cooldown_steps=0):",
-        "def __init__(self, peak, *, warmup_steps=1_000, total_steps=None, cooldown_steps=0):",
+        "warmup_steps: int = 10_000,",
+        "warmup_steps: int = 1_000,",
         "schedules",
     ),
     Fault(
@@ -459,8 +459,8 @@ SCHEDULES = [
     ),
     Fault(
         "schedules/durations.py", "epochs of batches instead of images",
-        "amount *= Fraction(int(images), int(batch_size))",
-        "amount *= int(images) // int(batch_size)",
+        'amount *= Fraction(known["images"], known["batch_size"])',
+        'amount *= known["images"] // known["batch_size"]',
         "durations",
     ),
 ]  # fmt: skip
@@ -516,8 +516,8 @@ DATA = [
     ),
     Fault(
         "data/preprocessing.py", "the short side that of the lesser of two sizes",
-        "image = resize_short(image, max(larger))",
-        "image = resize_short(image, min(larger))",
+        "image = resize_short(image, max(height, width))",
+        "image = resize_short(image, min(height, width))",
         "data bundle",
     ),
     Fault(
@@ -576,9 +576,9 @@ DATA = [
     ),
     Fault(
         "data/pipeline.py", "augmentation drawn by the place after a resumption",
-        "batches = batches.random_map(lambda batch, rng: augmentation(*batch, classes, rng))",
+        "batches = batches.random_map(lambda b, rng: augmentation(b[0], b[1], classes, rng))",
         "batches = batches[start:stop].random_map("
-        "lambda batch, rng: augmentation(*batch, classes, rng))\n"
+        "lambda b, rng: augmentation(b[0], b[1], classes, rng))\n"
         "        return _threaded(batches)",
         "augment",
     ),
@@ -1234,14 +1234,14 @@ SCALING = [
     ),
     Fault(
         "scaling/results.py", "probes without a mistake dropped to half a percent",
-        'least = 0.5 / chosen["classified"]',
-        "least = 0.005",
+        'clip(lower=0.5 / results["classified"])',
+        "clip(lower=0.005)",
         "study",
     ),
     Fault(
         "scaling/results.py", "the luckiest seed instead of the mean",
-        '["error"].mean()\n\n\ndef read_points',
-        '["error"].min()\n\n\ndef read_points',
+        '["error"].mean()\n\n\ndef study_runs',
+        '["error"].min()\n\n\ndef study_runs',
         "study",
     ),
     Fault(
@@ -1296,10 +1296,11 @@ CLI = [
         "cli_train",
     ),
     Fault(
-        "cli/law.py", "all points where the frontier is asked for",
-        "slice(None) if all_points else pareto_frontier(x, y)",
-        "slice(None)",
+        "scaling/evidence.py", "all points where the frontier is asked for",
+        "np.ones(len(x), bool) if all_points else np.isin(np.arange(len(x)), on)",
+        "np.ones(len(x), bool)",
         "cli",
+        "jax",
     ),
     Fault(
         "cli/finetune.py", "no word at the edge of the rates tried",
