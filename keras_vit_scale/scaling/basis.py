@@ -74,7 +74,12 @@ class Basis:
         return None
 
 
-def gather(results, task: str | None, shots: int | None, batch_size: int | None) -> Basis:
+def gather(
+    results: str | Path | pd.DataFrame | None,
+    task: str | None,
+    shots: int | None,
+    batch_size: int | None,
+) -> Basis:
     """What a table holds, a study's folder, or (of `None`) the paper's tables.
 
     Raises:

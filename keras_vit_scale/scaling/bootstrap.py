@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.fit import as_law, fit_law, fit_vector, unit_free
 from keras_vit_scale.scaling.forms import DEFAULT_LAW, law_class
@@ -44,20 +45,22 @@ class FrontierFit:
     behind: np.ndarray = field(repr=False)
     warnings: tuple[str, ...]
     parameters: np.ndarray = field(repr=False)
-    _resampled: tuple = field(repr=False)
+    _resampled: tuple[type[Law], np.ndarray, float] = field(repr=False)
 
-    def predict(self, compute):
+    def predict(self, compute: ArrayLike) -> np.ndarray:
         """Error of the corrected law."""
         return self.law.predict(compute)
 
-    def deviations(self, compute):
+    def deviations(self, compute: ArrayLike) -> np.ndarray:
         """How far each resample's law lies off their median, in log error: (K, n)."""
         kind, vectors, scale = self._resampled
         log_x = np.log(np.atleast_1d(np.asarray(compute, dtype=np.float64)) / scale)
         laws = kind.log_error(vectors, log_x)[0]
         return laws - np.median(laws, axis=0)
 
-    def interval(self, compute, level: float = 0.9, *, run: bool = False):
+    def interval(
+        self, compute: ArrayLike, level: float = 0.9, *, run: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest error that the study leaves possible, at one compute or an array.
 
         Args:
@@ -116,10 +119,10 @@ def tails(level: float) -> tuple[float, float]:
 
 
 def fit_frontier(
-    compute,
-    error,
-    trunk=None,
-    size=None,
+    compute: ArrayLike,
+    error: ArrayLike,
+    trunk: ArrayLike | None = None,
+    size: ArrayLike | None = None,
     *,
     law: str | type[Law] = DEFAULT_LAW,
     resamples: int = 1000,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.frontier import check_points
 
@@ -9,7 +10,15 @@ from keras_vit_scale.scaling.frontier import check_points
 LEAST_GAIN = 0.03
 
 
-def bottlenecks(images, error, size, data, *, cost, least_gain: float = LEAST_GAIN) -> pd.DataFrame:
+def bottlenecks(
+    images: ArrayLike,
+    error: ArrayLike,
+    size: ArrayLike,
+    data: ArrayLike,
+    *,
+    cost: ArrayLike,
+    least_gain: float = LEAST_GAIN,
+) -> pd.DataFrame:
     """The best error of each size on each amount of data, and what more of either would bring.
 
     A gain compares two best errors over the images that both have seen, so that a longer run is

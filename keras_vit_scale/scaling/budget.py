@@ -104,7 +104,7 @@ def parse_budget(text: str | float | Budget, mfu: float | None = None) -> Budget
     raise ValueError(_why_not(stated, text))
 
 
-def _of_devices(device: Accelerator, seconds, mfu, stated):
+def _of_devices(device: Accelerator, seconds: float, mfu: float | None, stated: str) -> Budget:
     peak = device.bfloat16 or device.float16
     if mfu is None and device.name.startswith("TPU v3"):
         rate = TPUV3_CORE_FLOPS * (1 if device.name.endswith("core") else 2)
@@ -143,7 +143,7 @@ def _folded(name: str) -> str:
 _BY_FOLDED = {_folded(name): name for name in ACCELERATORS}
 
 
-def _positive(number, text) -> float:
+def _positive(number: str | float, text: str | float) -> float:
     try:
         value = float(str(number).replace(",", "").replace("_", ""))
     except ValueError:
@@ -159,7 +159,7 @@ def _seconds(time: str) -> int:
     )
 
 
-def _why_not(stated, text) -> str:
+def _why_not(stated: str, text: str) -> str:
     """What is wrong with a budget that was not understood, and what would be right."""
     if re.fullmatch(_NUMBER, stated, re.I):
         return f"A budget needs a unit: {EXAMPLES}. Received: {text!r}"

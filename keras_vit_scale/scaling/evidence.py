@@ -40,7 +40,7 @@ class Evidence:
         return self.points.iloc[self.frontier[-1]]
 
 
-def weigh(points: pd.DataFrame, *, law=None, all_points: bool = False) -> Evidence:
+def weigh(points: pd.DataFrame, *, law: str | None = None, all_points: bool = False) -> Evidence:
     """Fits a law to results and says what it is worth.
 
     The law is `fit_frontier`'s, corrected and with intervals, where that can be had: not with

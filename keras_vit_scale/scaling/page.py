@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -259,7 +260,7 @@ def _frontier(s):
     )
 
 
-def predicted_rows(axis: Axis, at: Sequence[float], level: float) -> list[dict]:
+def predicted_rows(axis: Axis, at: Sequence[float], level: float) -> list[dict[str, Any]]:
     """The law's predictions as JSON holds them."""
     rows = []
     for x in at:
