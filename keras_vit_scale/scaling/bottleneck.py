@@ -52,13 +52,18 @@ def bottlenecks(
     ['size', 'size', 'data', '']
     """
     images, error = check_points(images, error)
-    columns = {"images": images, "error": error, "size": size, "data": data, "cost": cost}
+    columns = {
+        name: np.asarray(values)
+        for name, values in (
+            ("images", images), ("error", error), ("size", size), ("data", data), ("cost", cost),
+        )
+    }  # fmt: skip
     if any(len(values) != len(images) for values in columns.values()):
         raise ValueError(
             "There must be a size, data and cost for each result. Received: lengths "
             f"{', '.join(str(len(values)) for values in columns.values())}"
         )
-    results = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
+    results = pd.DataFrame(columns)
     sizes = results.groupby("size")["cost"].max().sort_values(kind="stable").index.tolist()
     amounts = sorted(results["data"].unique())
     runs = {key: runs.sort_values("images") for key, runs in results.groupby(["size", "data"])}
