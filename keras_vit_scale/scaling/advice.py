@@ -224,7 +224,7 @@ class Planner:
         self.told = images is not None
         # No result says what more images would have brought the largest sizes.
         self.most_images = np.inf if basis.dataset is None else float(basis.dataset.max())
-        self.dataset = float(images) if self.told else self.most_images
+        self.dataset = self.most_images if images is None else float(images)
         self.images = self.dataset if math.isfinite(self.dataset) else None
         self.most, self.shortest = float(r["flops"].max()), float(r["images_seen"].min())
         self.measured = set(r["size"])
@@ -246,7 +246,8 @@ class Planner:
         size, forward, parameters, images = (np.array(v) for v in zip(*runs, strict=True))
         mean, deviation = self.surface.predict(size, forward, parameters, images, self.dataset)
         spent = training_flops(forward, images)
-        if self.surface.repeats and self.dataset < self.basis.dataset.min():
+        known_data = self.basis.dataset
+        if self.surface.repeats and known_data is not None and self.dataset < known_data.min():
             fresh, _ = self.surface.predict(size, forward, parameters, images)
             deviation = np.hypot(deviation, REPEATS * (mean - fresh))
         if self.frontier is not None:
@@ -259,7 +260,7 @@ class Planner:
             parted = usual.min() - np.log(self.frontier.predict(flops))
             deviation = np.hypot(deviation, parted / 2)
         low, high = interval(mean, np.hypot(deviation, self.surface.noise), self.level)
-        plans = {}
+        plans: dict[str, Plan] = {}
         for i in np.argsort(mean, kind="stable"):
             name = str(size[i])
             plans.setdefault(
@@ -283,7 +284,7 @@ class Planner:
         batch = self.basis.batch_size
         if most < self.shortest * (1 - 1e-9):
             return []
-        lengths = [most]
+        lengths: list[float] | np.ndarray = [most]
         if self.dataset < most and self.surface.repeats:
             lengths = np.geomspace(self.shortest, most, DURATIONS)
         return sorted({batch * _three_digits(images / batch) for images in lengths})
@@ -425,8 +426,8 @@ class Planner:
                     f"{best.size} was trained on {longest:.2g} images at most, "
                     f"{best.images_seen / longest:.2g} times fewer."
                 )
-        if self.images is not None:
-            yield from self._data_warnings(a)
+        if self.images is not None and a.epochs is not None:
+            yield from self._data_warnings(a, self.images, a.epochs)
         larger = self._larger(best)
         if larger:
             yield larger
@@ -438,25 +439,25 @@ class Planner:
                     f"({low:.3f} to {high:.3f}): the two disagree, which is how well this is known."
                 )
 
-    def _data_warnings(self, a: Advice) -> Iterator[str]:
+    def _data_warnings(self, a: Advice, images: float, epochs: float) -> Iterator[str]:
         e, dataset = self.basis, self.basis.dataset
-        if not self.surface.repeats:
-            if a.epochs > 1:
+        if dataset is None or not self.surface.repeats:
+            if epochs > 1:
                 yield (
-                    f"The run sees each image {a.epochs:.3g} times. What that costs "
+                    f"The run sees each image {epochs:.3g} times. What that costs "
                     f"{e.source} cannot tell: its data sets do not differ in size."
                 )
             return
-        if a.epochs > 1:
+        if epochs > 1:
             varied = e.results.groupby("size")["images_in_dataset"].nunique()
             if varied.get(a.best.size, 0) < 2:
                 yield (
                     f"What repeats cost {a.best.size} is foretold from other sizes: it has no "
                     "results on several data sets."
                 )
-        if self.images < dataset.min() and a.epochs > 1:
+        if images < dataset.min() and epochs > 1:
             yield (
-                f"{self.images:.3g} images are fewer than the smallest data set of "
+                f"{images:.3g} images are fewer than the smallest data set of "
                 f"{e.source}, {dataset.min():.3g}: what repeats cost is extrapolated."
             )
         if a.best.flops < 0.9 * a.budget.flops:

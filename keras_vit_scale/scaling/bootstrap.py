@@ -101,6 +101,7 @@ class FrontierFit:
         Raises:
             ValueError: If the level is not between 0 and 1.
         """
+        assert self.law.compute_range is not None  # it was fitted
         least, most = self.law.compute_range
         grid = np.geomspace(least * 1e-2, most * 1e6, 1200)
         curves = np.log(self.law.predict(grid)) + self.deviations(grid)
@@ -227,7 +228,7 @@ def fit_frontier(
     )
 
 
-def _labels(name, labels, default):
+def _labels(name: str, labels: ArrayLike | None, default: np.ndarray) -> np.ndarray:
     """Labels as indices from 0."""
     if labels is None:
         return default

@@ -96,8 +96,8 @@ def parse_budget(text: str | float | Budget, mfu: float | None = None) -> Budget
         return Budget(rate * _seconds(time), stated)
     for form in _DEVICES:
         match = form.fullmatch(stated)
-        found = match and _accelerator(match["name"])
-        if found:
+        found = _accelerator(match["name"]) if match else None
+        if match and found:
             amounts = [_positive(v, text) for v in match.groups() if re.fullmatch(_NUMBER, v, re.I)]
             (time,) = [v for v in match.groups() if re.fullmatch(_TIME, v, re.I)]
             return _of_devices(found, math.prod(amounts) * _seconds(time), mfu, stated)
@@ -106,6 +106,7 @@ def parse_budget(text: str | float | Budget, mfu: float | None = None) -> Budget
 
 def _of_devices(device: Accelerator, seconds: float, mfu: float | None, stated: str) -> Budget:
     peak = device.bfloat16 or device.float16
+    assert peak, "every accelerator has one of the two"
     if mfu is None and device.name.startswith("TPU v3"):
         rate = TPUV3_CORE_FLOPS * (1 if device.name.endswith("core") else 2)
         return Budget(

@@ -69,16 +69,18 @@ class Axis:
     @property
     def fit(self) -> FrontierFit | None:
         """The fit with intervals, in the evidence's unit, or `None`."""
-        return self.evidence and self.evidence.fit
+        return None if self.evidence is None else self.evidence.fit
 
     def interval(
         self, x: ArrayLike, level: float, run: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Interval of the frontier's error at `x` on this axis, or of one more run's."""
+        assert self.fit is not None  # intervals are those of a fit
         return self.fit.interval(np.asarray(x) / self.factor, level, run=run)
 
     def parameter_intervals(self, level: float) -> dict[str, tuple[float, float]]:
         """Of each parameter of the law, in this axis' unit."""
+        assert self.fit is not None  # intervals are those of a fit
         kind = type(self.fit.law)
         laws = [
             kind(**dict(zip(kind.parameters, v, strict=True))).in_unit(self.factor)
@@ -204,7 +206,7 @@ def _series(points):
 
 def _along(axis, evidence, rows, place, level):
     """Places, frontier, law, band and residuals along one axis."""
-    shown = {
+    shown: dict[str, Any] = {
         "title": _short(axis.title),
         "x": _numbers(axis.values[rows]),
         "frontier": [place[i] for i in _frontier(axis, evidence).tolist() if i in place],
@@ -232,8 +234,8 @@ def _along(axis, evidence, rows, place, level):
 
 def _numbers(values: ArrayLike) -> list[float | None]:
     """As many digits as a picture can show; JSON has no number for what is not finite."""
-    values = np.asarray(values, dtype=float).tolist()
-    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in values]
+    numbers: list[float] = np.asarray(values, dtype=float).tolist()
+    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in numbers]
 
 
 def cell(value: object) -> str:

@@ -1,6 +1,7 @@
 """Which law the points support: information criteria, and extrapolation to what was hidden."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,12 +72,14 @@ def compare_laws(
     on = pareto_frontier(compute, error)
     rows = []
     for kind in kinds:
-        row = {"law": kind.name, "fitted": None, "refused": None}
+        row: dict[str, Any] = {"law": kind.name, "fitted": None, "refused": None}
         try:
             law = fit_law(compute[on], error[on], law=kind)
         except ValueError as reason:
             rows.append({**row, "refused": str(reason)})
             continue
+        rms = law.rms_log_error
+        assert rms is not None  # it was fitted
         misses = []
         for hidden in cases.values():
             missed = held_out_error(kind, compute, error, hidden)
@@ -86,8 +89,8 @@ def compare_laws(
             {
                 **row,
                 "fitted": law,
-                "rms": law.rms_log_error,
-                **information_criteria(len(on), len(kind.parameters), law.rms_log_error),
+                "rms": rms,
+                **information_criteria(len(on), len(kind.parameters), rms),
                 "held_out": float(np.sqrt(np.mean(np.square(misses)))) if misses else np.nan,
                 "worst": max(misses, default=np.nan),
                 "cases": len(misses),

@@ -172,8 +172,8 @@ def fit_curve(images: ArrayLike, error: ArrayLike) -> LearningCurve:
         for share, drift, vector in zip(part, e.drift, e.vectors, strict=True)
         if share > 0
     ]  # fmt: skip
-    weights, drifts, laws = zip(*counted, strict=True)
-    curve = LearningCurve(laws, weights, drifts, len(images), 0.0, limits, tuple(told))
+    counts_for, drifts, laws = zip(*counted, strict=True)
+    curve = LearningCurve(laws, counts_for, drifts, len(images), 0.0, limits, tuple(told))
     residual = np.log(curve.predict(images) / error)
     return replace(curve, rms_log_error=float(np.sqrt(np.mean(residual**2))))
 

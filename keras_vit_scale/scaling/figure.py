@@ -1,6 +1,6 @@
 """The frontier as a picture: error against compute, both logarithmic, the points by size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.figure
 import matplotlib.ticker
@@ -19,7 +19,7 @@ from keras_vit_scale.scaling.law import Law
 def draw_frontier(
     compute: ArrayLike,
     error: ArrayLike,
-    sizes: ArrayLike | None = None,
+    sizes: Iterable[object] | None = None,
     law: Law | FrontierFit | None = None,
     *,
     ax: Axes | None = None,
@@ -105,7 +105,11 @@ def draw_frontier(
     ax.legend(fontsize=8)
     if core_days:
         above = ax.secondary_xaxis(
-            "top", functions=(tpuv3_core_days, lambda days: days / tpuv3_core_days(1.0))
+            "top",
+            functions=(
+                lambda flops: tpuv3_core_days(np.asarray(flops)),
+                lambda days: np.asarray(days) / tpuv3_core_days(1.0),
+            ),
         )
         above.set_xlabel("TPUv3 core-days")
     return ax

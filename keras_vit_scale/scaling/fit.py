@@ -90,7 +90,7 @@ def fit_law(
 def as_law(kind: type[Law], theta: np.ndarray, scale: float, **record: Any) -> Law:
     """The law of a fitted vector, for which compute was divided by `scale`."""
     limits = record.pop("compute_range")
-    fields = {name: float(value) for name, value in kind.from_vector(theta).items()}
+    fields: dict[str, Any] = {name: float(value) for name, value in kind.from_vector(theta).items()}
     fitted = kind(**fields, **record).in_unit(float(scale))
     return type(fitted)(**{**vars(fitted), "compute_range": limits})
 

@@ -1,6 +1,6 @@
 """Laws of error against compute (or images seen): power laws with floor and shift."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -56,8 +56,11 @@ class Law:
 
     def in_unit(self, factor: float) -> "Law":
         """The same law of compute in another unit, of which one of this law's is `factor`."""
-        limits = self.compute_range and tuple(limit * factor for limit in self.compute_range)
-        return replace(self, **self._rescaled(factor), compute_range=limits)
+        changed: dict[str, Any] = {**self._rescaled(factor)}
+        if self.compute_range is not None:
+            least, most = self.compute_range
+            changed["compute_range"] = (least * factor, most * factor)
+        return replace(self, **changed)
 
     @classmethod
     def from_vector(cls, theta: np.ndarray) -> dict[str, float]:
@@ -72,7 +75,11 @@ class Law:
         return not least <= compute <= most
 
     def draw(
-        self, compute: ArrayLike, error: ArrayLike, sizes: ArrayLike | None = None, **options: Any
+        self,
+        compute: ArrayLike,
+        error: ArrayLike,
+        sizes: Iterable[object] | None = None,
+        **options: Any,
     ) -> Axes:
         """Draws the law with points by size on log-log axes, and returns the axes.
 

@@ -67,17 +67,17 @@ def levenberg_marquardt(
         part = slice(first, first + size)
         solved[part], costs[part] = _solve(
             model,
-            *(v[part] for v in (x, target, weights, start, lower, upper)),
             LOSSES[loss],
             scale,
             iterations,
             tolerance,
+            *(v[part] for v in (x, target, weights, start, lower, upper)),
         )
     return solved, costs
 
 
 def _solve(
-    model, x, target, weights, start, lower, upper, loss, scale, iterations, tolerance
+    model, loss, scale, iterations, tolerance, x, target, weights, start, lower, upper
 ):  # fmt: skip
     value_of, slope_of = loss
 

@@ -261,13 +261,14 @@ def _frontier(s):
 
 
 def predicted_rows(axis: Axis, at: Sequence[float], level: float) -> list[dict[str, Any]]:
-    """The law's predictions as JSON holds them."""
-    rows = []
+    """The law's predictions as JSON holds them; there must be a law."""
+    law, rows = axis.law, []
+    assert law is not None
     for x in at:
-        row = {
+        row: dict[str, Any] = {
             "compute": x,
-            "error": float(axis.law.predict(x)),
-            "extrapolation": axis.law.extrapolates(x),
+            "error": float(law.predict(x)),
+            "extrapolation": law.extrapolates(x),
         }
         if axis.fit is not None:
             row["interval"] = [float(end) for end in np.asarray(axis.interval(x, level))]

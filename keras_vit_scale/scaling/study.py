@@ -104,7 +104,7 @@ def open_data(config: StudyConfig) -> StudyData:
         upstream, held_out = hold_out_classes(upstream, d.held_out_classes)
     elif d.held_out:
         upstream, held_out = hold_out(upstream, d.held_out, d.split_seed)
-    downstream = [] if held_out is None else [held_out]
+    downstream: list[Source] = [] if held_out is None else [held_out]
     downstream += [open_source(name) for name in d.downstream]
     probes = {}
     for task, source in zip(d.tasks(), downstream, strict=True):

@@ -113,7 +113,8 @@ class ErrorSurface:
     def epochs_for(self, flops: float, parameters: float, cost: float) -> float:
         """Epochs after which repeating images has raised the error of a size by a part `cost`."""
         s = self._told.units.arrays(flops, parameters, 1.0, 1.0, self.part)[0]
-        k, p, q = self.theta[6], *np.exp(self.theta[7:])
+        k = self.theta[6]
+        p, q = np.exp(self.theta[7:])
         return float(1 + np.exp((np.log(cost) - k - p * s) / q))
 
 
@@ -221,13 +222,12 @@ def fit_surface(
     means = (float(np.exp(np.log(v).mean())) for v in (flops, parameters, images))
     units, y = _Units(*means), np.log(error)
     many = len(set(size.tolist())) > 4
-    best = None
+    tried = []
     for part in PARTS if many else (0.0,):
         x = units.arrays(flops, parameters, images, dataset, part)
         theta, cost = _fit_law(x, y, np.eye(len(y)), repeats, STARTS, "soft-l1")
-        if best is None or cost < best[0]:
-            best = cost, part, theta, x
-    _, part, theta, x = best
+        tried.append((cost, part, theta, x))
+    _, part, theta, x = min(tried, key=lambda t: t[0])
     deviations = np.array([USUAL_OWN, USUAL_LOCAL, USUAL_NOISE])
     for _ in range(3):
         residual = y - law(theta, x)[0]

@@ -255,7 +255,7 @@ def _numbers(table, column, role, commas, percent):
     text = table.rows[column].str.strip()
     if commas:
         text = text.str.replace(",", ".", regex=False)
-    scale = 1.0
+    scale: float | np.ndarray = 1.0
     if role in ("error", "accuracy"):
         marked = text.str.endswith("%")
         text = text.str.rstrip("% ")
