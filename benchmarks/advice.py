@@ -8,10 +8,15 @@ reaches with the budget is read off its own measured results, log-linearly betwe
 the best size reaches. Only sizes whose measured runs enclose the budget can be named.
 """
 
+import argparse
+import datetime
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from devices import cpu_name
+from peers import command
 
 from keras_vit_scale.scaling import fit_curve, fit_joint_law, fit_surface, paper_results
 from keras_vit_scale.scaling.basis import PAPER_TASKS
@@ -61,11 +66,11 @@ def most_data(table):
     return table.sort_values("images_in_dataset").groupby(["size", "steps"], as_index=False).tail(1)
 
 
-def judge(table, method, hidden):
+def judge(table, method, hidden, budgets):
     """Log ratios of the error of the named size to the best, and of predicted to real error."""
     real = {size: runs.sort_values("flops") for size, runs in most_data(table).groupby("size")}
     lost, off = [], []
-    for budget in np.geomspace(table["flops"].min() * 3, table["flops"].max() * 0.9, 25):
+    for budget in np.geomspace(table["flops"].min() * 3, table["flops"].max() * 0.9, budgets):
         asked = []
         for size, runs in real.items():
             if runs["flops"].iloc[0] <= budget <= runs["flops"].iloc[-1]:
@@ -87,9 +92,21 @@ def judge(table, method, hidden):
 
 
 def main():
-    print("| error | hidden | method | budgets | lost, mean | lost, most | prediction off, rms |")
-    print("|---|---|---|---|---|---|---|")
-    for task in TASKS:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--tasks", nargs="+", choices=list(PAPER_TASKS), default=TASKS, metavar="TASK",
+        help="columns of the paper's tables")  # fmt: skip
+    add("--budgets", type=int, default=25, help="over the range of a table")
+    add("--out", type=Path, help="also write what is printed, as Markdown")
+    arguments = parser.parse_args()
+    lines = [
+        "| error | hidden | method | budgets | lost, mean | lost, most | prediction off, rms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines), flush=True)
+    for task in arguments.tasks:
         table = paper_results(PAPER_TASKS[task][0])
         table = table.assign(
             size=table["model"], error=table[task],
@@ -99,12 +116,21 @@ def main():
             for method in (surface, curves, joint):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    lost, off = judge(table, method, hidden)
-                print(
+                    lost, off = judge(table, method, hidden, arguments.budgets)
+                if not len(lost):
+                    raise SystemExit(f"No budget of {task} can be judged: give more --budgets")
+                lines.append(
                     f"| {task} | {name} | {method.__name__} | {len(lost)} | {lost.mean():.1%} | "
-                    f"{lost.max():.1%} | {np.sqrt(np.mean(off**2)):.1%} |",
-                    flush=True,
+                    f"{lost.max():.1%} | {np.sqrt(np.mean(off**2)):.1%} |"
                 )
+                print(lines[-1], flush=True)
+    if arguments.out:
+        heading = [
+            "# Advice on hidden results of the paper", "",
+            f"{cpu_name()}, {datetime.date.today()}.", "", f"    {command()}", "",
+            "`lost`: by how much the error of the named size exceeds the best size's.", "",
+        ]  # fmt: skip
+        arguments.out.write_text("\n".join([*heading, *lines, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":

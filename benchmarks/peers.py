@@ -105,7 +105,7 @@ def report(title, table, results, measured, arguments):
         f"{', '.join(f'{k} {v}' for k, v in sorted(versions.items()))}. "
         f"Medians of {arguments.rounds} rounds; in brackets the range of the rounds.",
         "",
-        f"    {command(sys.argv)}",
+        f"    {command()}",
         "",
         *table,
     ]
@@ -118,9 +118,9 @@ def report(title, table, results, measured, arguments):
             path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def command(words):
+def command():
     """The command line without interpreters and files, whose paths are the machine's own."""
-    script, *words = words
+    script, *words = sys.argv
     kept, skip = ["python", f"benchmarks/{Path(script).name}"], False
     for word in words:
         if word.startswith("--"):

@@ -3,7 +3,7 @@
     python examples/quick_start.py
 
 The images are scikit-learn's digits, enlarged from 8 to 32 pixels; a folder of yours is
-`ImageFolder("photos")` in their place. About three minutes on two cores.
+`ImageFolder("photos")` in their place. Some minutes on two cores.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from keras_vit_scale.data import (
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=64)
     arguments = parser.parse_args()
     steps, batch_size = arguments.steps, arguments.batch_size

@@ -19,6 +19,7 @@ MINIATURES = {
         ["--classes", "7", "--shots", "3", "--features", "13", "--tests", "29", "--rounds", "1"],
         "The same class for 100.00%",
     ),
+    "advice.py": (["--tasks", "imagenet", "--budgets", "5"], "| imagenet | above half | surface |"),
     "load_weights.py": (
         ["--preset", "mu/8", "--image-size", "16", "--rounds", "1", "--forms", "npz"],
         "| npz | ours |",

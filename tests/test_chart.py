@@ -73,7 +73,7 @@ def test_of_too_many_results_the_frontier_is_drawn():
     error = 0.5 + 0.4 * np.sin(np.arange(20_011)) ** 2
     error[::997] = 0.6 * compute[::997] ** -0.2
     points = pd.DataFrame({"compute": compute, "error": error})
-    evidence = weigh(points)
+    evidence = weigh(points, all_points=True)  # without intervals, which take a while
     rows = drawn(evidence, axes_of(evidence, pd.DataFrame(index=points.index), "compute"))
     assert len(rows) == len(set(rows)) == MOST_DRAWN
     assert set(evidence.frontier) <= set(rows)

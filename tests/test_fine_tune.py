@@ -17,6 +17,7 @@ from conftest import as_numpy
 from safetensors.numpy import load_file
 
 from keras_vit_scale import FineTune, ViT, cli, save_weights_as
+from keras_vit_scale.cli.finetune import _edge
 from keras_vit_scale.data import EvalTransform, digits, hold_out, hold_out_classes, open_source
 from keras_vit_scale.evaluation import load_classifier, save_classifier
 from keras_vit_scale.models import Architecture, architecture, preset
@@ -294,6 +295,12 @@ def test_rates_are_ordered_by_accuracy_then_loss():
     assert best_rate(rows) == 0.3
     with pytest.raises(RunError, match="diverged at every rate"):
         best_rate(rows[3:])
+
+
+def test_a_best_rate_at_the_edge_of_those_tried_is_told():
+    rows = [{"rate": rate} for rate in (0.03, 0.1, 0.01)]
+    assert [bool(_edge(rows, rate)) for rate in (0.1, 0.03, 0.01)] == [True, False, True]
+    assert not _edge(rows[:2], 0.1)
 
 
 #: Averages, and the images mixed; what is held out is judged.

@@ -88,10 +88,11 @@ NOT_STORED = {
         "RecipeConfig", "StudyConfig", "Task", "TrainConfig", "ViTConfig",
     ],
     "a result of measurements": [
-        "AcceptedImages", "ExportCheck", "FewShotResult", "FrontierFit",
+        "AcceptedImages", "ErrorSurface", "ExportCheck", "FewShotResult", "FrontierFit",
         "DoubleSaturatingLaw", "JointLaw", "Law", "LearningCurve", "PowerLaw",
         "PowerLawWithFloor", "SigmoidalLaw",
     ],
+    "an answer to a question about a budget": ["Advice", "Budget", "Plan"],
     "a classifier, which has a file format of its own": ["Classifier"],
 }  # fmt: skip
 

@@ -14,6 +14,8 @@ from keras_vit_scale import ViT, ViTConfig, from_pretrained, load_weights_from, 
 from keras_vit_scale.models import to_blocks
 from keras_vit_scale.models.architecture import architecture
 from keras_vit_scale.weights import WeightsError, resample_patches, resample_positions
+from keras_vit_scale.weights.layout import transposed
+from keras_vit_scale.weights.saving import _ratio
 
 RECORDED = np.load(Path(__file__).parent / "references" / "big_vision.npz")
 CASES = sorted({name.partition("/")[0] for name in RECORDED})
@@ -125,6 +127,20 @@ def test_joined_matrices_are_cut_in_the_order_of_torch(tmp_path):
         np.testing.assert_array_equal(
             kernel[:, channel], weights["patch_embedding/kernel"][:, :, channel].transpose(2, 0, 1)
         )
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (256, 700), (601, 257)])
+def test_matrices_of_several_tiles_are_transposed(shape, rng):
+    matrix = rng.normal(size=shape)
+    np.testing.assert_array_equal(transposed(matrix), matrix.T)
+
+
+def test_the_mlp_is_as_wide_in_timm_as_here():
+    """It makes `int(width * ratio)` of it, which the plain quotient misses for one pair in 30."""
+    pairs = [(width, mlp_dim) for width in range(1, 60) for mlp_dim in range(1, 250)]
+    assert any(int(width * (mlp_dim / width)) != mlp_dim for width, mlp_dim in pairs)
+    for width, mlp_dim in pairs:
+        assert int(width * _ratio(width, mlp_dim)) == mlp_dim
 
 
 #: Modules of a block in transformers, for each of ours; written down from its code by hand.

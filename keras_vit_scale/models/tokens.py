@@ -1,5 +1,7 @@
 """What every layer of tokens shares: it refuses what is no (B, N, D), or has another D."""
 
+from typing import Any
+
 import keras
 
 
@@ -14,7 +16,7 @@ class TokenLayer(keras.layers.Layer):
             which the layer was built.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.input_spec = keras.layers.InputSpec(ndim=3)
 

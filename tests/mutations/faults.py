@@ -10,7 +10,7 @@ class Fault(NamedTuple):
     """One wrong change.
 
     Args:
-        file: Under the package.
+        module: File within the package.
         what: In a few words.
         old, new: Text of the file, and what is planted in its place.
         noticed_by: Names of files `tests/test_<name>.py`; with a slash, files of the package
