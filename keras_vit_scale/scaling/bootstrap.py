@@ -171,15 +171,15 @@ def fit_frontier(
     True
     """
     kind = law_class(law)
-    compute, error = check_points(compute, error)
-    trunk = _labels("trunk", trunk, np.arange(len(compute)))
-    size = _labels("size", size, trunk)
+    x, y = check_points(compute, error)
+    run = _labels("trunk", trunk, np.arange(len(x)))
+    label = _labels("size", size, run)
     if not resamples >= 2:
         raise ValueError(f"`resamples` must be at least 2. Received: resamples={resamples}")
-    on = pareto_frontier(compute, error)
-    uncorrected = fit_law(compute[on], error[on], law=kind)
-    log_x, scale = unit_free(compute)
-    log_e = np.log(error)
+    on = pareto_frontier(x, y)
+    uncorrected = fit_law(x[on], y[on], law=kind)
+    log_x, scale = unit_free(x)
+    log_e = np.log(y)
     box = kind.box(log_x, log_e)
     fitted, _ = fit_vector(kind, log_x[on], log_e[on], np.ones(len(on)), box=box)
 
@@ -190,15 +190,15 @@ def fit_frontier(
     if close.sum() > MOST_RESULTS:
         raise ValueError(
             f"Intervals are for at most {MOST_RESULTS:,} results near the frontier. Received: "
-            f"{close.sum():,} of {len(compute):,}; thin them out, or fit the law alone (`fit_law`)"
+            f"{close.sum():,} of {len(x):,}; thin them out, or fit the law alone (`fit_law`)"
         )
-    repeats = variance_of_repeats(compute, log_e, trunk, size)
-    compute, error, log_x, log_e, trunk = (v[close] for v in (compute, error, log_x, log_e, trunk))
-    trunk = np.unique(trunk, return_inverse=True)[1]
-    parts = take_apart(kind, fitted, log_x, log_e, trunk, box, repeats)
+    repeats = variance_of_repeats(x, log_e, run, label)
+    x, y, log_x, log_e, run = (v[close] for v in (x, y, log_x, log_e, run))
+    run = np.unique(run, return_inverse=True)[1]
+    parts = take_apart(kind, fitted, log_x, log_e, run, box, repeats)
     centre = kind.log_error(parts.theta, log_x)[0]
-    drawn = draw_errors(np.random.default_rng(seed), centre, parts, trunk, resamples)
-    vectors = refit(kind, parts, log_x, drawn, trunk, box)
+    drawn = draw_errors(np.random.default_rng(seed), centre, parts, run, resamples)
+    vectors = refit(kind, parts, log_x, drawn, run, box)
 
     chosen = parts.touching
     touching = np.zeros(len(close), bool)
@@ -211,8 +211,8 @@ def fit_frontier(
         kind, parts.theta, scale,
         points=int(chosen.sum()),
         rms_log_error=float(np.sqrt(np.mean(residual**2))),
-        compute_range=(float(compute[chosen].min()), float(compute[chosen].max())),
-        warnings=_undetermined(kind, parameters, error[chosen].min(), compute[chosen].min()),
+        compute_range=(float(x[chosen].min()), float(x[chosen].max())),
+        warnings=_undetermined(kind, parameters, y[chosen].min(), x[chosen].min()),
     )  # fmt: skip
     return FrontierFit(
         law=best,
@@ -222,7 +222,7 @@ def fit_frontier(
         trunk_noise=parts.trunk_noise,
         point_noise=parts.point_noise,
         behind=behind,
-        warnings=best.warnings + _few(trunk, parts, repeats),
+        warnings=best.warnings + _few(run, parts, repeats),
         parameters=parameters,
         _resampled=(kind, vectors, scale),
     )
