@@ -1,6 +1,7 @@
 """The law of a study's frontier with its uncertainty: a bootstrap of whole trunks."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -101,8 +102,7 @@ class FrontierFit:
         Raises:
             ValueError: If the level is not between 0 and 1.
         """
-        assert self.law.compute_range is not None  # it was fitted
-        least, most = self.law.compute_range
+        least, most = cast(tuple[float, float], self.law.compute_range)  # it was fitted
         grid = np.geomspace(least * 1e-2, most * 1e6, 1200)
         curves = np.log(self.law.predict(grid)) + self.deviations(grid)
         reached = curves <= np.log(error)

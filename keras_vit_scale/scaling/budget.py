@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from dataclasses import dataclass
+from typing import cast
 
 from keras_vit_scale.planning import ACCELERATORS, TPUV3_CORE_FLOPS, Accelerator
 
@@ -105,8 +106,7 @@ def parse_budget(text: str | float | Budget, mfu: float | None = None) -> Budget
 
 
 def _of_devices(device: Accelerator, seconds: float, mfu: float | None, stated: str) -> Budget:
-    peak = device.bfloat16 or device.float16
-    assert peak, "every accelerator has one of the two"
+    peak = cast(float, device.bfloat16 or device.float16)  # each has one of the two
     if mfu is None and device.name.startswith("TPU v3"):
         rate = TPUV3_CORE_FLOPS * (1 if device.name.endswith("core") else 2)
         return Budget(

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -75,16 +75,16 @@ class Axis:
         self, x: ArrayLike, level: float, run: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Interval of the frontier's error at `x` on this axis, or of one more run's."""
-        assert self.fit is not None  # intervals are those of a fit
-        return self.fit.interval(np.asarray(x) / self.factor, level, run=run)
+        fit = cast(FrontierFit, self.fit)  # intervals are those of a fit
+        return fit.interval(np.asarray(x) / self.factor, level, run=run)
 
     def parameter_intervals(self, level: float) -> dict[str, tuple[float, float]]:
         """Of each parameter of the law, in this axis' unit."""
-        assert self.fit is not None  # intervals are those of a fit
-        kind = type(self.fit.law)
+        fit = cast(FrontierFit, self.fit)  # as above
+        kind = type(fit.law)
         laws = [
             kind(**dict(zip(kind.parameters, v, strict=True))).in_unit(self.factor)
-            for v in self.fit.parameters
+            for v in fit.parameters
         ]
         return {
             name: tuple(np.quantile([getattr(law, name) for law in laws], tails(level)))

@@ -1,7 +1,7 @@
 """Which law the points support: information criteria, and extrapolation to what was hidden."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -78,8 +78,7 @@ def compare_laws(
         except ValueError as reason:
             rows.append({**row, "refused": str(reason)})
             continue
-        rms = law.rms_log_error
-        assert rms is not None  # it was fitted
+        rms = cast(float, law.rms_log_error)  # it was fitted
         misses = []
         for hidden in cases.values():
             missed = held_out_error(kind, compute, error, hidden)

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from keras_vit_scale.scaling.chart import Axis, cell, chart
 from keras_vit_scale.scaling.evidence import Evidence
+from keras_vit_scale.scaling.law import Law
 
 #: Amounts of compute to predict for, as factors of the most there is.
 FACTORS = (1, 2, 4, 10)
@@ -262,8 +263,7 @@ def _frontier(s):
 
 def predicted_rows(axis: Axis, at: Sequence[float], level: float) -> list[dict[str, Any]]:
     """The law's predictions as JSON holds them; there must be a law."""
-    law, rows = axis.law, []
-    assert law is not None
+    law, rows = cast(Law, axis.law), []
     for x in at:
         row: dict[str, Any] = {
             "compute": x,
