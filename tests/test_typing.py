@@ -14,15 +14,12 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="hints are the same on every backend"
 )
 
-#: Parts whose hints are not complete yet.
-LATER = {"scaling"}
-
 PARTS = [
     keras_vit_scale,
     *(
         importlib.import_module(f"keras_vit_scale.{module.name}")
         for module in pkgutil.iter_modules(keras_vit_scale.__path__)
-        if module.ispkg and module.name not in LATER | {"cli"}
+        if module.ispkg and module.name != "cli"
     ),
 ]
 
@@ -31,7 +28,7 @@ PUBLIC = {
     for part in PARTS
     for name in part.__all__
     for value in [getattr(part, name)]
-    if callable(value) and value.__module__.split(".")[1] not in LATER
+    if callable(value)
 }
 
 #: Methods whose names begin with an underscore and that users call all the same.

@@ -110,8 +110,8 @@ def show(a: "Advice", error: float | None, console: Console) -> None:
         cost = f"{a.budget.text}: {a.budget.flops:.2g} FLOPs"
     else:
         low, high = a.budget_interval
-        high = f"{high:.2g}" if high < float("inf") else "never"
-        cost = f"{a.measure} of {error:g}: {a.budget.flops:.2g} FLOPs ({sure}: {low:.2g} to {high})"
+        most = f"{high:.2g}" if high < float("inf") else "never"
+        cost = f"{a.measure} of {error:g}: {a.budget.flops:.2g} FLOPs ({sure}: {low:.2g} to {most})"
     tell(f"{cost}, {tpuv3_core_days(a.budget.flops):.2g} TPUv3 core-days.", "bold")
     if a.budget.assumption:
         tell(a.budget.assumption)
@@ -127,7 +127,7 @@ def show(a: "Advice", error: float | None, console: Console) -> None:
             f"Twice the budget: {a.doubled.error:.3f} ({gain}) with {a.doubled.size}, "
             f"{a.doubled.steps:,} steps."
         )
-    if a.images is not None:
+    if a.images is not None and a.epochs is not None:
         told = f"On {words(a.images)} images that is {a.epochs:.3g} epochs"
         if a.repeats_cost is not None and a.epochs > 1:
             told += f"; seeing images again raises the error by {a.repeats_cost:.1%}"

@@ -5,9 +5,12 @@ import json as json_module
 import math
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMN = arg(metavar="COLUMN")
 _COLUMNS = arg(metavar="[COLUMN [COLUMN ...]]")
@@ -91,7 +94,7 @@ def law_fit(
         table = read_table(path)
         runs, sizes = trunk, size
         if not (runs or weight or all_points) and table.trunk_columns():
-            runs, sizes = table.trunk_columns(), "size"
+            runs, sizes = tuple(table.trunk_columns()), "size"
         missing = [c for c in axes if c not in table.rows]
         if missing:
             raise ValueError(
@@ -147,7 +150,7 @@ def _draw(sections, figure, compute, level):
             points["compute"], points["error"], label, s.evidence.fit or s.evidence.law,
             compute_label=compute, error_label=s.measure, level=level, trunks=points.get("trunk"),
         )  # fmt: skip
-        ax.figure.savefig(path, dpi=150)
+        cast("Figure", ax.figure).savefig(path, dpi=150)
 
 
 def _row(section, at, level):

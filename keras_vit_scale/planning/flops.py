@@ -2,6 +2,7 @@
 
 from keras_vit_scale.models.config import ViTConfig, image_shape
 from keras_vit_scale.models.pooling import POOLINGS
+from keras_vit_scale.types import Number
 
 #: A training step costs a forward and a backward pass, the latter twice the former.
 TRAINING_OVER_FORWARD = 3
@@ -62,7 +63,7 @@ def _attention(c: ViTConfig, queries: int, tokens: int) -> tuple[int, int, int]:
     return projections, products, mlp
 
 
-def training_flops(forward: float, images: float) -> float:
+def training_flops(forward: Number, images: Number) -> Number:
     """FLOPs of training on `images` images (repeats counted), at three forward passes each."""
     # In float from the first product: a long run of a large model overflows an array of int64.
     return float(TRAINING_OVER_FORWARD) * forward * images

@@ -2,13 +2,17 @@
 
 import math
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from keras_vit_scale.planning import tpuv3_core_days, training_flops
 from keras_vit_scale.scaling.basis import Basis, gather
-from keras_vit_scale.scaling.bootstrap import fit_frontier, tails
+from keras_vit_scale.scaling.bootstrap import FrontierFit, fit_frontier, tails
 from keras_vit_scale.scaling.budget import Budget, parse_budget
 from keras_vit_scale.scaling.surface import fit_surface, interval
 
@@ -94,7 +98,7 @@ class Advice:
     repeats_cost: float | None
     enough_images: float | None
     noise: float
-    frontier: dict | None
+    frontier: dict[str, Any] | None
     extrapolation: float
     warnings: tuple[str, ...]
     source: str
@@ -106,7 +110,7 @@ class Advice:
         """Whether the noise of two runs hides what parts a plan from the best."""
         return abs(math.log(plan.error / self.best.error)) < math.sqrt(2) * self.noise
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The advice as JSON can hold it; an infinite end of an interval is `None`."""
         stored = asdict(self)
         if self.budget_interval is not None:
@@ -116,8 +120,8 @@ class Advice:
 
 
 def advise(
-    budget,
-    results=None,
+    budget: str | float | Budget,
+    results: str | Path | pd.DataFrame | None = None,
     *,
     task: str | None = None,
     shots: int | None = None,
@@ -168,7 +172,7 @@ def advise(
 
 def budget_for(
     error: float,
-    results=None,
+    results: str | Path | pd.DataFrame | None = None,
     *,
     task: str | None = None,
     shots: int | None = None,
@@ -207,7 +211,7 @@ def budget_for(
 class Planner:
     """What advice rests on, with its surface, asked about budgets."""
 
-    def __init__(self, basis: Basis, images, level):
+    def __init__(self, basis: Basis, images: float | None, level: float):
         if images is not None and not (images >= 1 and math.isfinite(images)):
             raise ValueError(f"`images` is a number of images. Received: images={images}")
         if not (basis.batch_size >= 1 and basis.batch_size == int(basis.batch_size)):
@@ -220,7 +224,7 @@ class Planner:
         self.told = images is not None
         # No result says what more images would have brought the largest sizes.
         self.most_images = np.inf if basis.dataset is None else float(basis.dataset.max())
-        self.dataset = float(images) if self.told else self.most_images
+        self.dataset = self.most_images if images is None else float(images)
         self.images = self.dataset if math.isfinite(self.dataset) else None
         self.most, self.shortest = float(r["flops"].max()), float(r["images_seen"].min())
         self.measured = set(r["size"])
@@ -242,7 +246,8 @@ class Planner:
         size, forward, parameters, images = (np.array(v) for v in zip(*runs, strict=True))
         mean, deviation = self.surface.predict(size, forward, parameters, images, self.dataset)
         spent = training_flops(forward, images)
-        if self.surface.repeats and self.dataset < self.basis.dataset.min():
+        known_data = self.basis.dataset
+        if self.surface.repeats and known_data is not None and self.dataset < known_data.min():
             fresh, _ = self.surface.predict(size, forward, parameters, images)
             deviation = np.hypot(deviation, REPEATS * (mean - fresh))
         if self.frontier is not None:
@@ -255,7 +260,7 @@ class Planner:
             parted = usual.min() - np.log(self.frontier.predict(flops))
             deviation = np.hypot(deviation, parted / 2)
         low, high = interval(mean, np.hypot(deviation, self.surface.noise), self.level)
-        plans = {}
+        plans: dict[str, Plan] = {}
         for i in np.argsort(mean, kind="stable"):
             name = str(size[i])
             plans.setdefault(
@@ -274,12 +279,12 @@ class Planner:
             ordered.insert(0, known)
         return ordered
 
-    def _durations(self, most):
+    def _durations(self, most: float) -> list[float]:
         """Images that runs of a size may see, whole steps, none shorter than any result."""
         batch = self.basis.batch_size
         if most < self.shortest * (1 - 1e-9):
             return []
-        lengths = [most]
+        lengths: list[float] | np.ndarray = [most]
         if self.dataset < most and self.surface.repeats:
             lengths = np.geomspace(self.shortest, most, DURATIONS)
         return sorted({batch * _three_digits(images / batch) for images in lengths})
@@ -355,7 +360,7 @@ class Planner:
         advice = self.advise(Budget(flops, f"{flops:.3g} FLOPs"))
         return replace(advice, budget_interval=(min(least, flops), max(most, flops)))
 
-    def _fit_frontier(self):
+    def _fit_frontier(self) -> FrontierFit | None:
         """The law of the results' frontier, or `None` where they show none."""
         r = self.basis.results
         trunk = r["size"].astype(str)
@@ -366,7 +371,7 @@ class Planner:
         except ValueError:
             return None
 
-    def _second_opinion(self, flops):
+    def _second_opinion(self, flops: float) -> dict[str, Any] | None:
         """Error, interval and floor by the law of the results' frontier."""
         if self.frontier is None:
             return None
@@ -379,7 +384,7 @@ class Planner:
             "floor": float(getattr(self.frontier.law, "c", 0.0)),
         }
 
-    def _command(self, plan):
+    def _command(self, plan: Plan) -> str:
         if self.basis.study is not None:
             folder = shlex.quote(str(self.basis.study))
             file = shlex.quote(str(self.basis.study / "study.yaml"))
@@ -392,7 +397,7 @@ class Planner:
             f"--batch-size {self.basis.batch_size} --out run"
         )
 
-    def _warnings(self, a):
+    def _warnings(self, a: Advice) -> Iterator[str]:
         e, best = self.basis, a.best
         if a.extrapolation > FAR:
             yield (
@@ -421,8 +426,8 @@ class Planner:
                     f"{best.size} was trained on {longest:.2g} images at most, "
                     f"{best.images_seen / longest:.2g} times fewer."
                 )
-        if self.images is not None:
-            yield from self._data_warnings(a)
+        if self.images is not None and a.epochs is not None:
+            yield from self._data_warnings(a, self.images, a.epochs)
         larger = self._larger(best)
         if larger:
             yield larger
@@ -434,25 +439,25 @@ class Planner:
                     f"({low:.3f} to {high:.3f}): the two disagree, which is how well this is known."
                 )
 
-    def _data_warnings(self, a):
+    def _data_warnings(self, a: Advice, images: float, epochs: float) -> Iterator[str]:
         e, dataset = self.basis, self.basis.dataset
-        if not self.surface.repeats:
-            if a.epochs > 1:
+        if dataset is None or not self.surface.repeats:
+            if epochs > 1:
                 yield (
-                    f"The run sees each image {a.epochs:.3g} times. What that costs "
+                    f"The run sees each image {epochs:.3g} times. What that costs "
                     f"{e.source} cannot tell: its data sets do not differ in size."
                 )
             return
-        if a.epochs > 1:
+        if epochs > 1:
             varied = e.results.groupby("size")["images_in_dataset"].nunique()
             if varied.get(a.best.size, 0) < 2:
                 yield (
                     f"What repeats cost {a.best.size} is foretold from other sizes: it has no "
                     "results on several data sets."
                 )
-        if self.images < dataset.min() and a.epochs > 1:
+        if images < dataset.min() and epochs > 1:
             yield (
-                f"{self.images:.3g} images are fewer than the smallest data set of "
+                f"{images:.3g} images are fewer than the smallest data set of "
                 f"{e.source}, {dataset.min():.3g}: what repeats cost is extrapolated."
             )
         if a.best.flops < 0.9 * a.budget.flops:
@@ -462,7 +467,7 @@ class Planner:
                 "left, for more data."
             )
 
-    def _larger(self, best):
+    def _larger(self, best: Plan) -> str | None:
         """Where the best size is the largest there is: what larger ones would be expected to do."""
         sizes = self.basis.sizes
         if best.size != max(sizes, key=lambda s: sizes[s][0]):
@@ -492,7 +497,7 @@ def _three_digits(value: float) -> int:
     return max(1, int(value * (1 + 1e-9) // unit * unit))
 
 
-def _first_at(grid, curve, error) -> float:
+def _first_at(grid: np.ndarray, curve: np.ndarray, error: float) -> float:
     """Where a falling curve first reaches an error, between the points of a grid; or infinity."""
     at = np.flatnonzero(curve <= error)
     if not len(at):

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,12 @@ class Basis:
         return None
 
 
-def gather(results, task: str | None, shots: int | None, batch_size: int | None) -> Basis:
+def gather(
+    results: str | Path | pd.DataFrame | None,
+    task: str | None,
+    shots: int | None,
+    batch_size: int | None,
+) -> Basis:
     """What a table holds, a study's folder, or (of `None`) the paper's tables.
 
     Raises:
@@ -131,7 +137,7 @@ def study_basis(folder: Path, task: str | None, shots: int | None) -> Basis:
     results = collect_results(folder)
     if results.empty:
         raise StudyError(f"{folder} holds no finished result yet.")
-    probes = {"task": task, "shots": shots}
+    probes: dict[str, Any] = {"task": task, "shots": shots}
     for name, choose in (("task", lambda v: v.iloc[0]), ("shots", lambda v: v.max())):
         known = results[name].unique().tolist()
         probes[name] = choose(results[name]) if probes[name] is None else probes[name]

@@ -1,8 +1,10 @@
 """The law of a study's frontier with its uncertainty: a bootstrap of whole trunks."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.fit import as_law, fit_law, fit_vector, unit_free
 from keras_vit_scale.scaling.forms import DEFAULT_LAW, law_class
@@ -44,20 +46,22 @@ class FrontierFit:
     behind: np.ndarray = field(repr=False)
     warnings: tuple[str, ...]
     parameters: np.ndarray = field(repr=False)
-    _resampled: tuple = field(repr=False)
+    _resampled: tuple[type[Law], np.ndarray, float] = field(repr=False)
 
-    def predict(self, compute):
+    def predict(self, compute: ArrayLike) -> np.ndarray:
         """Error of the corrected law."""
         return self.law.predict(compute)
 
-    def deviations(self, compute):
+    def deviations(self, compute: ArrayLike) -> np.ndarray:
         """How far each resample's law lies off their median, in log error: (K, n)."""
         kind, vectors, scale = self._resampled
         log_x = np.log(np.atleast_1d(np.asarray(compute, dtype=np.float64)) / scale)
         laws = kind.log_error(vectors, log_x)[0]
         return laws - np.median(laws, axis=0)
 
-    def interval(self, compute, level: float = 0.9, *, run: bool = False):
+    def interval(
+        self, compute: ArrayLike, level: float = 0.9, *, run: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest error that the study leaves possible, at one compute or an array.
 
         Args:
@@ -98,7 +102,7 @@ class FrontierFit:
         Raises:
             ValueError: If the level is not between 0 and 1.
         """
-        least, most = self.law.compute_range
+        least, most = cast(tuple[float, float], self.law.compute_range)  # it was fitted
         grid = np.geomspace(least * 1e-2, most * 1e6, 1200)
         curves = np.log(self.law.predict(grid)) + self.deviations(grid)
         reached = curves <= np.log(error)
@@ -116,10 +120,10 @@ def tails(level: float) -> tuple[float, float]:
 
 
 def fit_frontier(
-    compute,
-    error,
-    trunk=None,
-    size=None,
+    compute: ArrayLike,
+    error: ArrayLike,
+    trunk: ArrayLike | None = None,
+    size: ArrayLike | None = None,
     *,
     law: str | type[Law] = DEFAULT_LAW,
     resamples: int = 1000,
@@ -167,15 +171,15 @@ def fit_frontier(
     True
     """
     kind = law_class(law)
-    compute, error = check_points(compute, error)
-    trunk = _labels("trunk", trunk, np.arange(len(compute)))
-    size = _labels("size", size, trunk)
+    x, y = check_points(compute, error)
+    run = _labels("trunk", trunk, np.arange(len(x)))
+    label = _labels("size", size, run)
     if not resamples >= 2:
         raise ValueError(f"`resamples` must be at least 2. Received: resamples={resamples}")
-    on = pareto_frontier(compute, error)
-    uncorrected = fit_law(compute[on], error[on], law=kind)
-    log_x, scale = unit_free(compute)
-    log_e = np.log(error)
+    on = pareto_frontier(x, y)
+    uncorrected = fit_law(x[on], y[on], law=kind)
+    log_x, scale = unit_free(x)
+    log_e = np.log(y)
     box = kind.box(log_x, log_e)
     fitted, _ = fit_vector(kind, log_x[on], log_e[on], np.ones(len(on)), box=box)
 
@@ -186,15 +190,15 @@ def fit_frontier(
     if close.sum() > MOST_RESULTS:
         raise ValueError(
             f"Intervals are for at most {MOST_RESULTS:,} results near the frontier. Received: "
-            f"{close.sum():,} of {len(compute):,}; thin them out, or fit the law alone (`fit_law`)"
+            f"{close.sum():,} of {len(x):,}; thin them out, or fit the law alone (`fit_law`)"
         )
-    repeats = variance_of_repeats(compute, log_e, trunk, size)
-    compute, error, log_x, log_e, trunk = (v[close] for v in (compute, error, log_x, log_e, trunk))
-    trunk = np.unique(trunk, return_inverse=True)[1]
-    parts = take_apart(kind, fitted, log_x, log_e, trunk, box, repeats)
+    repeats = variance_of_repeats(x, log_e, run, label)
+    x, y, log_x, log_e, run = (v[close] for v in (x, y, log_x, log_e, run))
+    run = np.unique(run, return_inverse=True)[1]
+    parts = take_apart(kind, fitted, log_x, log_e, run, box, repeats)
     centre = kind.log_error(parts.theta, log_x)[0]
-    drawn = draw_errors(np.random.default_rng(seed), centre, parts, trunk, resamples)
-    vectors = refit(kind, parts, log_x, drawn, trunk, box)
+    drawn = draw_errors(np.random.default_rng(seed), centre, parts, run, resamples)
+    vectors = refit(kind, parts, log_x, drawn, run, box)
 
     chosen = parts.touching
     touching = np.zeros(len(close), bool)
@@ -207,8 +211,8 @@ def fit_frontier(
         kind, parts.theta, scale,
         points=int(chosen.sum()),
         rms_log_error=float(np.sqrt(np.mean(residual**2))),
-        compute_range=(float(compute[chosen].min()), float(compute[chosen].max())),
-        warnings=_undetermined(kind, parameters, error[chosen].min(), compute[chosen].min()),
+        compute_range=(float(x[chosen].min()), float(x[chosen].max())),
+        warnings=_undetermined(kind, parameters, y[chosen].min(), x[chosen].min()),
     )  # fmt: skip
     return FrontierFit(
         law=best,
@@ -218,13 +222,13 @@ def fit_frontier(
         trunk_noise=parts.trunk_noise,
         point_noise=parts.point_noise,
         behind=behind,
-        warnings=best.warnings + _few(trunk, parts, repeats),
+        warnings=best.warnings + _few(run, parts, repeats),
         parameters=parameters,
         _resampled=(kind, vectors, scale),
     )
 
 
-def _labels(name, labels, default):
+def _labels(name: str, labels: ArrayLike | None, default: np.ndarray) -> np.ndarray:
     """Labels as indices from 0."""
     if labels is None:
         return default

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.frontier import check_points
 
@@ -9,7 +10,15 @@ from keras_vit_scale.scaling.frontier import check_points
 LEAST_GAIN = 0.03
 
 
-def bottlenecks(images, error, size, data, *, cost, least_gain: float = LEAST_GAIN) -> pd.DataFrame:
+def bottlenecks(
+    images: ArrayLike,
+    error: ArrayLike,
+    size: ArrayLike,
+    data: ArrayLike,
+    *,
+    cost: ArrayLike,
+    least_gain: float = LEAST_GAIN,
+) -> pd.DataFrame:
     """The best error of each size on each amount of data, and what more of either would bring.
 
     A gain compares two best errors over the images that both have seen, so that a longer run is
@@ -43,13 +52,18 @@ def bottlenecks(images, error, size, data, *, cost, least_gain: float = LEAST_GA
     ['size', 'size', 'data', '']
     """
     images, error = check_points(images, error)
-    columns = {"images": images, "error": error, "size": size, "data": data, "cost": cost}
+    columns = {
+        name: np.asarray(values)
+        for name, values in (
+            ("images", images), ("error", error), ("size", size), ("data", data), ("cost", cost),
+        )
+    }  # fmt: skip
     if any(len(values) != len(images) for values in columns.values()):
         raise ValueError(
             "There must be a size, data and cost for each result. Received: lengths "
             f"{', '.join(str(len(values)) for values in columns.values())}"
         )
-    results = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
+    results = pd.DataFrame(columns)
     sizes = results.groupby("size")["cost"].max().sort_values(kind="stable").index.tolist()
     amounts = sorted(results["data"].unique())
     runs = {key: runs.sort_values("images") for key, runs in results.groupby(["size", "data"])}

@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from dataclasses import dataclass
+from typing import cast
 
 from keras_vit_scale.planning import ACCELERATORS, TPUV3_CORE_FLOPS, Accelerator
 
@@ -96,16 +97,16 @@ def parse_budget(text: str | float | Budget, mfu: float | None = None) -> Budget
         return Budget(rate * _seconds(time), stated)
     for form in _DEVICES:
         match = form.fullmatch(stated)
-        found = match and _accelerator(match["name"])
-        if found:
+        found = _accelerator(match["name"]) if match else None
+        if match and found:
             amounts = [_positive(v, text) for v in match.groups() if re.fullmatch(_NUMBER, v, re.I)]
             (time,) = [v for v in match.groups() if re.fullmatch(_TIME, v, re.I)]
             return _of_devices(found, math.prod(amounts) * _seconds(time), mfu, stated)
     raise ValueError(_why_not(stated, text))
 
 
-def _of_devices(device: Accelerator, seconds, mfu, stated):
-    peak = device.bfloat16 or device.float16
+def _of_devices(device: Accelerator, seconds: float, mfu: float | None, stated: str) -> Budget:
+    peak = cast(float, device.bfloat16 or device.float16)  # each has one of the two
     if mfu is None and device.name.startswith("TPU v3"):
         rate = TPUV3_CORE_FLOPS * (1 if device.name.endswith("core") else 2)
         return Budget(
@@ -143,7 +144,7 @@ def _folded(name: str) -> str:
 _BY_FOLDED = {_folded(name): name for name in ACCELERATORS}
 
 
-def _positive(number, text) -> float:
+def _positive(number: str | float, text: str | float) -> float:
     try:
         value = float(str(number).replace(",", "").replace("_", ""))
     except ValueError:
@@ -159,7 +160,7 @@ def _seconds(time: str) -> int:
     )
 
 
-def _why_not(stated, text) -> str:
+def _why_not(stated: str, text: str) -> str:
     """What is wrong with a budget that was not understood, and what would be right."""
     if re.fullmatch(_NUMBER, stated, re.I):
         return f"A budget needs a unit: {EXAMPLES}. Received: {text!r}"

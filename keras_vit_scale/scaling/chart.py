@@ -2,14 +2,18 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from keras_vit_scale.scaling.bootstrap import tails
+from keras_vit_scale.scaling.bootstrap import FrontierFit, tails
 from keras_vit_scale.scaling.evidence import Evidence, weigh
 from keras_vit_scale.scaling.frontier import pareto_frontier
+from keras_vit_scale.scaling.law import Law
 
 #: Columns that measure what a result cost, whoever wrote them, and what they are in words.
 COSTS = {
@@ -56,27 +60,31 @@ class Axis:
     factor: float = 1.0
 
     @property
-    def law(self):
+    def law(self) -> Law | None:
         """The law in this axis' unit, or `None`."""
         if self.evidence is None or self.evidence.law is None:
             return None
         return self.evidence.law.in_unit(self.factor)
 
     @property
-    def fit(self):
+    def fit(self) -> FrontierFit | None:
         """The fit with intervals, in the evidence's unit, or `None`."""
-        return self.evidence and self.evidence.fit
+        return None if self.evidence is None else self.evidence.fit
 
-    def interval(self, x, level, run=False):
+    def interval(
+        self, x: ArrayLike, level: float, run: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Interval of the frontier's error at `x` on this axis, or of one more run's."""
-        return self.fit.interval(np.asarray(x) / self.factor, level, run=run)
+        fit = cast(FrontierFit, self.fit)  # intervals are those of a fit
+        return fit.interval(np.asarray(x) / self.factor, level, run=run)
 
-    def parameter_intervals(self, level) -> dict[str, tuple[float, float]]:
+    def parameter_intervals(self, level: float) -> dict[str, tuple[float, float]]:
         """Of each parameter of the law, in this axis' unit."""
-        kind = type(self.fit.law)
+        fit = cast(FrontierFit, self.fit)  # as above
+        kind = type(fit.law)
         laws = [
             kind(**dict(zip(kind.parameters, v, strict=True))).in_unit(self.factor)
-            for v in self.fit.parameters
+            for v in fit.parameters
         ]
         return {
             name: tuple(np.quantile([getattr(law, name) for law in laws], tails(level)))
@@ -84,7 +92,9 @@ class Axis:
         }
 
 
-def axes_of(evidence: Evidence, columns: pd.DataFrame, compute: str, wanted=None) -> list[Axis]:
+def axes_of(
+    evidence: Evidence, columns: pd.DataFrame, compute: str, wanted: Sequence[str] | None = None
+) -> list[Axis]:
     """The axes that results can be drawn along: their compute's first.
 
     Args:
@@ -128,7 +138,7 @@ def _axis(evidence, column, values):
     return Axis(column, title, values, own)
 
 
-def drawn(evidence: Evidence, axes: list[Axis]) -> np.ndarray:
+def drawn(evidence: Evidence, axes: Sequence[Axis]) -> np.ndarray:
     """Rows that are drawn, by rising compute: of too many those that the law is of first."""
     total = len(evidence.points)
     order = np.argsort(axes[0].values, kind="stable")
@@ -145,7 +155,9 @@ def _frontier(axis, evidence):
     return pareto_frontier(axis.values, evidence.points["error"].to_numpy(float))
 
 
-def chart(evidence: Evidence, axes: list[Axis], columns: pd.DataFrame, source: str, level: float):
+def chart(
+    evidence: Evidence, axes: Sequence[Axis], columns: pd.DataFrame, source: str, level: float
+) -> dict[str, Any]:
     """All that the chart of a page needs, for JSON.
 
     Args:
@@ -194,7 +206,7 @@ def _series(points):
 
 def _along(axis, evidence, rows, place, level):
     """Places, frontier, law, band and residuals along one axis."""
-    shown = {
+    shown: dict[str, Any] = {
         "title": _short(axis.title),
         "x": _numbers(axis.values[rows]),
         "frontier": [place[i] for i in _frontier(axis, evidence).tolist() if i in place],
@@ -220,13 +232,13 @@ def _along(axis, evidence, rows, place, level):
     return shown
 
 
-def _numbers(values) -> list[float | None]:
+def _numbers(values: ArrayLike) -> list[float | None]:
     """As many digits as a picture can show; JSON has no number for what is not finite."""
-    values = np.asarray(values, dtype=float).tolist()
-    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in values]
+    numbers: list[float] = np.asarray(values, dtype=float).tolist()
+    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in numbers]
 
 
-def cell(value) -> str:
+def cell(value: object) -> str:
     """A cell of a table for people: thousands apart, fractions to four digits, text cut short."""
     text = _short(value)
     digits = text.removeprefix("-")
@@ -238,6 +250,6 @@ def cell(value) -> str:
     return text
 
 
-def _short(text) -> str:
-    text = " ".join(str(text).split())
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
     return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"

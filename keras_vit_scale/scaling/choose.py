@@ -1,11 +1,16 @@
 """Which law the points support: information criteria, and extrapolation to what was hidden."""
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.fit import fit_law
 from keras_vit_scale.scaling.forms import LAWS, law_class
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
+from keras_vit_scale.scaling.law import Law
 
 #: No fit is taken to be closer than this: errors are not known better.
 LEAST_RMS = 1e-4
@@ -31,7 +36,14 @@ def information_criteria(points: int, parameters: int, rms_log_error: float) -> 
     return {"aicc": float(aicc), "bic": float(misfit + k * np.log(points))}
 
 
-def compare_laws(compute, error, *, laws=tuple(LAWS), groups=None, hide=(0.1, 0.03)):
+def compare_laws(
+    compute: ArrayLike,
+    error: ArrayLike,
+    *,
+    laws: Sequence[str | type[Law]] = tuple(LAWS),
+    groups: ArrayLike | None = None,
+    hide: Sequence[float] = (0.1, 0.03),
+) -> pd.DataFrame:
     """How well each law describes a frontier, and foretells its hidden end.
 
     For each law: its fit to the whole frontier with AICc and BIC, then fits with the top
@@ -60,12 +72,13 @@ def compare_laws(compute, error, *, laws=tuple(LAWS), groups=None, hide=(0.1, 0.
     on = pareto_frontier(compute, error)
     rows = []
     for kind in kinds:
-        row = {"law": kind.name, "fitted": None, "refused": None}
+        row: dict[str, Any] = {"law": kind.name, "fitted": None, "refused": None}
         try:
             law = fit_law(compute[on], error[on], law=kind)
         except ValueError as reason:
             rows.append({**row, "refused": str(reason)})
             continue
+        rms = cast(float, law.rms_log_error)  # it was fitted
         misses = []
         for hidden in cases.values():
             missed = held_out_error(kind, compute, error, hidden)
@@ -75,8 +88,8 @@ def compare_laws(compute, error, *, laws=tuple(LAWS), groups=None, hide=(0.1, 0.
             {
                 **row,
                 "fitted": law,
-                "rms": law.rms_log_error,
-                **information_criteria(len(on), len(kind.parameters), law.rms_log_error),
+                "rms": rms,
+                **information_criteria(len(on), len(kind.parameters), rms),
                 "held_out": float(np.sqrt(np.mean(np.square(misses)))) if misses else np.nan,
                 "worst": max(misses, default=np.nan),
                 "cases": len(misses),
@@ -89,7 +102,9 @@ def compare_laws(compute, error, *, laws=tuple(LAWS), groups=None, hide=(0.1, 0.
     )
 
 
-def hidden_cases(compute, groups=None, hide=(0.1, 0.03)) -> dict[str, np.ndarray]:
+def hidden_cases(
+    compute: np.ndarray, groups: ArrayLike | None = None, hide: Sequence[float] = (0.1, 0.03)
+) -> dict[str, np.ndarray]:
     """What to hide, by name: masks of results with much compute, or of the largest groups."""
     if groups is None:
         most = compute.max(initial=0)
@@ -111,7 +126,9 @@ def hidden_cases(compute, groups=None, hide=(0.1, 0.03)) -> dict[str, np.ndarray
     return {name: hidden for name, hidden in cases.items() if hidden.any() and not hidden.all()}
 
 
-def held_out_error(kind, compute, error, hidden) -> float | None:
+def held_out_error(
+    kind: type[Law], compute: np.ndarray, error: np.ndarray, hidden: np.ndarray
+) -> float | None:
     """Root mean square log error of a law, fitted without the hidden results, at the best of them.
 
     Judged are the points of the whole frontier that were hidden and cost more than any

@@ -1,8 +1,10 @@
 """Learning curves: the error of one model against images seen, and where it is going."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from keras_vit_scale.scaling.drift import fit_robustly, weigh
@@ -53,7 +55,7 @@ class LearningCurve:
     images_range: tuple[float, float]
     warnings: tuple[str, ...] = ()
 
-    def predict(self, images):
+    def predict(self, images: ArrayLike) -> np.ndarray:
         """Error after so many images, a number or an array."""
         images = np.asarray(images, dtype=np.float64)
         with np.errstate(divide="ignore"):
@@ -84,7 +86,7 @@ class LearningCurve:
             np.exp(brentq(above, np.log(first), np.log(last), xtol=1e-12))
         )  # fmt: skip
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The curve as JSON can hold it."""
         return {
             "laws": [law.to_dict() for law in self.laws],
@@ -96,7 +98,7 @@ class LearningCurve:
             "warnings": list(self.warnings),
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         told = []
         for name in AVERAGED:
             alike = [p for p in zip(self.weights, self.laws, strict=True) if p[1].name == name]
@@ -106,7 +108,7 @@ class LearningCurve:
         return "; ".join(told)
 
 
-def fit_curve(images, error) -> LearningCurve:
+def fit_curve(images: ArrayLike, error: ArrayLike) -> LearningCurve:
     """Fits a learning curve, which may saturate at both ends, to be extrapolated.
 
     Power law with floor, double-saturating and sigmoidal law are fitted with mild priors, late
@@ -170,13 +172,13 @@ def fit_curve(images, error) -> LearningCurve:
         for share, drift, vector in zip(part, e.drift, e.vectors, strict=True)
         if share > 0
     ]  # fmt: skip
-    weights, drifts, laws = zip(*counted, strict=True)
-    curve = LearningCurve(laws, weights, drifts, len(images), 0.0, limits, tuple(told))
+    counts_for, drifts, laws = zip(*counted, strict=True)
+    curve = LearningCurve(laws, counts_for, drifts, len(images), 0.0, limits, tuple(told))
     residual = np.log(curve.predict(images) / error)
     return replace(curve, rms_log_error=float(np.sqrt(np.mean(residual**2))))
 
 
-def _check_shows_a_curve(images, error) -> list[str]:
+def _check_shows_a_curve(images: np.ndarray, error: np.ndarray) -> list[str]:
     different = len(np.unique(images))
     if different < 3:
         raise ValueError(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_vit_scale.scaling.law import Law
 from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 
 #: Variance of drift, in units of the variance of single points' noise.
@@ -44,7 +45,7 @@ class DriftingLaw:
         drift: How far the curve lies off the law at the last point (R,).
     """
 
-    kind: type
+    kind: type[Law]
     vectors: np.ndarray
     log_evidence: np.ndarray
     drift: np.ndarray
@@ -87,7 +88,15 @@ def fit_robustly(kind, x, y, weights, noise, tolerance):
     return vectors[best], costs[best]
 
 
-def weigh(kind, x, y, weights, start, noise, rounds: int = 3) -> DriftingLaw:
+def weigh(
+    kind: type[Law],
+    x: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray,
+    start: np.ndarray,
+    noise: float,
+    rounds: int = 3,
+) -> DriftingLaw:
     """Fits a law with each amount of drift, and says what the points say for each.
 
     The posterior is taken as normal around its maximum (Laplace's method), the noise's variance

@@ -7,6 +7,7 @@ import pandas as pd
 
 from keras_vit_scale.scaling.bootstrap import FrontierFit, fit_frontier
 from keras_vit_scale.scaling.fit import fit_law
+from keras_vit_scale.scaling.forms import DEFAULT_LAW
 from keras_vit_scale.scaling.frontier import pareto_frontier
 from keras_vit_scale.scaling.law import Law
 
@@ -40,7 +41,7 @@ class Evidence:
         return self.points.iloc[self.frontier[-1]]
 
 
-def weigh(points: pd.DataFrame, *, law=None, all_points: bool = False) -> Evidence:
+def weigh(points: pd.DataFrame, *, law: str | None = None, all_points: bool = False) -> Evidence:
     """Fits a law to results and says what it is worth.
 
     The law is `fit_frontier`'s, corrected and with intervals, where that can be had: not with
@@ -53,12 +54,12 @@ def weigh(points: pd.DataFrame, *, law=None, all_points: bool = False) -> Eviden
     """
     x, y = points["compute"].to_numpy(float), points["error"].to_numpy(float)
     on = pareto_frontier(x, y)
-    kind = {} if law is None else {"law": law}
+    kind = DEFAULT_LAW if law is None else law
     chosen = np.ones(len(x), bool) if all_points else np.isin(np.arange(len(x)), on)
-    notes = ("No intervals: they are for frontiers of unweighted results.",)
+    notes: tuple[str, ...] = ("No intervals: they are for frontiers of unweighted results.",)
     if not all_points and "weight" not in points:
         try:
-            fit = fit_frontier(x, y, points.get("trunk"), points.get("size"), **kind)
+            fit = fit_frontier(x, y, points.get("trunk"), points.get("size"), law=kind)
             notes = fit.warnings
             if "trunk" not in points:
                 notes += (
@@ -71,7 +72,7 @@ def weigh(points: pd.DataFrame, *, law=None, all_points: bool = False) -> Eviden
     # Without intervals there may still be a law.
     try:
         weights = points["weight"].to_numpy(float)[chosen] if "weight" in points else None
-        fitted = fit_law(x[chosen], y[chosen], weights=weights, **kind)
+        fitted = fit_law(x[chosen], y[chosen], weights=weights, law=kind)
     except ValueError as reason:
         counted = f"{chosen.sum():,} point{'s' if chosen.sum() != 1 else ''}"
         among = "" if all_points else " on the frontier"

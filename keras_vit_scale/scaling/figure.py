@@ -1,28 +1,34 @@
 """The frontier as a picture: error against compute, both logarithmic, the points by size."""
 
+from collections.abc import Iterable, Sequence
+
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.bootstrap import FrontierFit
 from keras_vit_scale.scaling.chart import EXTRAPOLATION, MOST_DRAWN, MOST_LABELS
+from keras_vit_scale.scaling.findings import Findings
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
+from keras_vit_scale.scaling.law import Law
 
 
 def draw_frontier(
-    compute,
-    error,
-    sizes=None,
-    law=None,
+    compute: ArrayLike,
+    error: ArrayLike,
+    sizes: Iterable[object] | None = None,
+    law: Law | FrontierFit | None = None,
     *,
-    ax=None,
+    ax: Axes | None = None,
     compute_label: str = "Training compute (FLOPs)",
     error_label: str = "Error",
     core_days: bool = False,
-    trunks=None,
+    trunks: ArrayLike | None = None,
     level: float = 0.9,
-):
+) -> Axes:
     """Draws results, their Pareto frontier and a law on log-log axes.
 
     Args:
@@ -99,13 +105,17 @@ def draw_frontier(
     ax.legend(fontsize=8)
     if core_days:
         above = ax.secondary_xaxis(
-            "top", functions=(tpuv3_core_days, lambda days: days / tpuv3_core_days(1.0))
+            "top",
+            functions=(
+                lambda flops: tpuv3_core_days(np.asarray(flops)),
+                lambda days: np.asarray(days) / tpuv3_core_days(1.0),
+            ),
         )
         above.set_xlabel("TPUv3 core-days")
     return ax
 
 
-def draw_findings(findings):
+def draw_findings(findings: Sequence[Findings]) -> matplotlib.figure.Figure:
     """Draws each of several `Findings` on axes of their own, side by side.
 
     Returns:

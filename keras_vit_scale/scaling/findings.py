@@ -130,7 +130,7 @@ def next_steps(findings: Findings) -> list[str]:
         lines.append(
             f"With 4 times the most compute so far, {compute:.2g} FLOPs, the law expects an error "
             f"of {f.law.predict(compute):.3f}; that is an extrapolation, and its floor is "
-            f"{f.law.c:.3f}."
+            f"{getattr(f.law, 'c', 0.0):.3f}."
         )
     else:
         lines.append("Add sizes or durations until the frontier has enough points for a law.")

@@ -1,6 +1,9 @@
 """Fitting a law: least squares in log error, from many starts at once."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.forms import DEFAULT_LAW, law_class
 from keras_vit_scale.scaling.frontier import check_points
@@ -20,11 +23,11 @@ OUTLYING, LEAST_OUTLYING = 8.0, 0.1
 
 
 def fit_law(
-    compute,
-    error,
+    compute: ArrayLike,
+    error: ArrayLike,
     *,
     law: str | type[Law] = DEFAULT_LAW,
-    weights=None,
+    weights: ArrayLike | None = None,
     loss: str = "squares",
     loss_scale: float = 0.03,
 ) -> Law:
@@ -84,22 +87,30 @@ def fit_law(
     )
 
 
-def as_law(kind, theta, scale, **record) -> Law:
+def as_law(kind: type[Law], theta: np.ndarray, scale: float, **record: Any) -> Law:
     """The law of a fitted vector, for which compute was divided by `scale`."""
     limits = record.pop("compute_range")
-    fields = {name: float(value) for name, value in kind.from_vector(theta).items()}
+    fields: dict[str, Any] = {name: float(value) for name, value in kind.from_vector(theta).items()}
     fitted = kind(**fields, **record).in_unit(float(scale))
     return type(fitted)(**{**vars(fitted), "compute_range": limits})
 
 
-def unit_free(compute):
+def unit_free(compute: np.ndarray) -> tuple[np.ndarray, float]:
     """Logarithms of compute around 0, and the unit (its geometric mean) that they are in."""
     log_compute = np.log(compute)
     centre = log_compute.mean()
     return log_compute - centre, np.exp(centre)
 
 
-def fit_vector(kind, log_x, log_e, weights, loss="squares", loss_scale=1.0, box=None):
+def fit_vector(
+    kind: type[Law],
+    log_x: np.ndarray,
+    log_e: np.ndarray,
+    weights: np.ndarray,
+    loss: str = "squares",
+    loss_scale: float = 1.0,
+    box: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, float]:
     """The best vector of a law's parameters from all of its starts, and its cost."""
     theta, cost = levenberg_marquardt(
         kind.log_error, log_x, log_e, weights, kind.starts(log_x, log_e),
@@ -109,7 +120,9 @@ def fit_vector(kind, log_x, log_e, weights, loss="squares", loss_scale=1.0, box=
     return theta[best], cost[best]
 
 
-def binned(log_x, log_e, weights, most: int):
+def binned(
+    log_x: np.ndarray, log_e: np.ndarray, weights: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points and weights (of mean 1), averaged in bins of log compute if more than `most`.
 
     A million rows then cost no more than their reading.
@@ -126,7 +139,13 @@ def binned(log_x, log_e, weights, most: int):
     return log_x, log_e, weights / weights.mean()
 
 
-def _outliers(kind, few, log_x, compute, error) -> list[str]:
+def _outliers(
+    kind: type[Law],
+    few: tuple[np.ndarray, np.ndarray, np.ndarray],
+    log_x: np.ndarray,
+    compute: np.ndarray,
+    error: np.ndarray,
+) -> list[str]:
     """A sentence about points that a fit which hardly heeds them would leave far off."""
     theta, _ = fit_vector(kind, *few, "soft-l1", 0.01)
     off = np.abs(np.log(error) - kind.log_error(theta, log_x)[0])
@@ -141,7 +160,14 @@ def _outliers(kind, few, log_x, compute, error) -> list[str]:
     ]
 
 
-def check_fit(kind, compute, error, weights, loss="squares", loss_scale=1.0):
+def check_fit(
+    kind: type[Law],
+    compute: ArrayLike,
+    error: ArrayLike,
+    weights: ArrayLike | None,
+    loss: str = "squares",
+    loss_scale: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points and weights to fit as arrays, those of weight 0 left out, after checking them.
 
     Raises:
@@ -159,7 +185,7 @@ def check_fit(kind, compute, error, weights, loss="squares", loss_scale=1.0):
     return compute, error, weights
 
 
-def check_weights(weights, compute):
+def check_weights(weights: ArrayLike, compute: np.ndarray) -> np.ndarray:
     """Weights as an array, after checking that each is a number and none negative."""
     try:
         weights = np.asarray(weights, dtype=np.float64)

@@ -1,9 +1,10 @@
 """The Pareto frontier: results that none beats with less compute."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def pareto_frontier(compute, error) -> np.ndarray:
+def pareto_frontier(compute: ArrayLike, error: ArrayLike) -> np.ndarray:
     """Indices of the points on the frontier, in the order of rising compute.
 
     A point is on it if every other with no more compute has a larger error. Of
@@ -29,7 +30,9 @@ def pareto_frontier(compute, error) -> np.ndarray:
     return order[new]
 
 
-def check_points(compute, error, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def check_points(
+    compute: ArrayLike, error: ArrayLike, most: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute and error as float64 arrays of one length, after checking their range.
 
     Args:

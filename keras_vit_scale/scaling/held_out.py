@@ -1,21 +1,25 @@
 """Hidden results foretold: what each law says of results that it was not fitted to."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.bootstrap import fit_frontier
 from keras_vit_scale.scaling.choose import hidden_cases
 from keras_vit_scale.scaling.forms import LAWS, law_class
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
+from keras_vit_scale.scaling.law import Law
 
 
 def held_out_predictions(
-    compute,
-    error,
-    trunk=None,
+    compute: ArrayLike,
+    error: ArrayLike,
+    trunk: ArrayLike | None = None,
     *,
-    cases: dict[str, np.ndarray] | None = None,
-    laws=tuple(LAWS),
+    cases: Mapping[str, ArrayLike] | None = None,
+    laws: Sequence[str | type[Law]] = tuple(LAWS),
     level: float = 0.9,
     resamples: int = 200,
     seed: int = 0,

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.special import chdtri
 
+from keras_vit_scale.scaling.law import Law
 from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 
 #: Values of a parameter at which its profile is taken.
@@ -62,7 +63,14 @@ def profile_interval(kind, theta, log_x, log_e, weights, index, values, level=0.
     return (kept.min(), kept.max()) if len(kept) else (theta[index], theta[index])
 
 
-def unidentified(kind, theta, log_x, log_e, weights, scale) -> list[str]:
+def unidentified(
+    kind: type[Law],
+    theta: np.ndarray,
+    log_x: np.ndarray,
+    log_e: np.ndarray,
+    weights: np.ndarray,
+    scale: float,
+) -> list[str]:
     """A sentence for each parameter whose effect at one end the points cannot show."""
     told = []
     lower, upper = kind.box(log_x, log_e)

@@ -1,8 +1,10 @@
 """The law of error against parameters and images seen together."""
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.fit import check_weights
 from keras_vit_scale.scaling.frontier import check_points
@@ -47,7 +49,7 @@ class JointLaw:
     points: int | None = None
     rms_log_error: float | None = None
 
-    def predict(self, parameters, images):
+    def predict(self, parameters: ArrayLike, images: ArrayLike) -> np.ndarray:
         """Error of models of so many parameters after so many images."""
         n, d = (np.asarray(v, dtype=np.float64) for v in (parameters, images))
         return self.A * n**-self.alpha + self.B * d**-self.beta + self.c
@@ -85,18 +87,24 @@ class JointLaw:
         )
         return parameters, product / parameters
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The law as JSON can hold it; `JointLaw(**fields)` reads its fields back."""
         return asdict(self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"E = {self.c:.3g} + {self.A:.3g} N^-{self.alpha:.3g} + {self.B:.3g} D^-{self.beta:.3g}"
         )
 
 
 def fit_joint_law(
-    parameters, images, error, *, weights=None, loss="huber", loss_scale=0.03
+    parameters: ArrayLike,
+    images: ArrayLike,
+    error: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    loss: str = "huber",
+    loss_scale: float = 0.03,
 ) -> JointLaw:
     """Fits the joint law by robust least squares in log error, from a grid of starts.
 

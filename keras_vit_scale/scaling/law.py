@@ -1,9 +1,12 @@
 """Laws of error against compute (or images seen): power laws with floor and shift."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Law:
     #: The law in letters.
     formula: ClassVar[str]
 
-    def predict(self, compute):
+    def predict(self, compute: ArrayLike) -> np.ndarray:
         """Error at one compute or an array of them."""
         raise NotImplementedError
 
@@ -53,11 +56,14 @@ class Law:
 
     def in_unit(self, factor: float) -> "Law":
         """The same law of compute in another unit, of which one of this law's is `factor`."""
-        limits = self.compute_range and tuple(limit * factor for limit in self.compute_range)
-        return replace(self, **self._rescaled(factor), compute_range=limits)
+        changed: dict[str, Any] = {**self._rescaled(factor)}
+        if self.compute_range is not None:
+            least, most = self.compute_range
+            changed["compute_range"] = (least * factor, most * factor)
+        return replace(self, **changed)
 
     @classmethod
-    def from_vector(cls, theta) -> dict:
+    def from_vector(cls, theta: np.ndarray) -> dict[str, float]:
         """The fields of a fitted vector: the logarithms of the parameters."""
         return dict(zip(cls.parameters, np.exp(theta), strict=True))
 
@@ -68,7 +74,13 @@ class Law:
         least, most = self.compute_range
         return not least <= compute <= most
 
-    def draw(self, compute, error, sizes=None, **options):
+    def draw(
+        self,
+        compute: ArrayLike,
+        error: ArrayLike,
+        sizes: Iterable[object] | None = None,
+        **options: Any,
+    ) -> Axes:
         """Draws the law with points by size on log-log axes, and returns the axes.
 
         Arguments are those of `draw_frontier`.
@@ -77,7 +89,31 @@ class Law:
 
         return draw_frontier(compute, error, sizes, self, **options)
 
-    def to_dict(self) -> dict:
+    def _compute_for(self, error: float) -> float:
+        raise NotImplementedError
+
+    def _rescaled(self, factor: float) -> dict[str, float]:
+        """The parameters that change with the unit of compute."""
+        raise NotImplementedError
+
+    # What a fit needs of a law: K vectors theta (K, P) at points log_x (N,) or (K, N), or one.
+
+    @staticmethod
+    def log_error(theta: np.ndarray, log_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithms of the error and their derivatives by what is fitted."""
+        raise NotImplementedError
+
+    @staticmethod
+    def box(log_x: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of what is fitted."""
+        raise NotImplementedError
+
+    @staticmethod
+    def starts(log_x: np.ndarray, log_error: np.ndarray) -> np.ndarray:
+        """Where fits start."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
         """The law as JSON can hold it; `law_from_dict` reads it."""
         return {"law": self.name, **asdict(self)}
 
@@ -93,32 +129,32 @@ class PowerLaw(Law):
     parameters: ClassVar[tuple[str, ...]] = ("a", "b")
     formula: ClassVar[str] = "a C^-b"
 
-    def predict(self, compute):
+    def predict(self, compute: ArrayLike) -> np.ndarray:
         return self.a * np.asarray(compute, dtype=np.float64) ** -self.b
 
-    def _compute_for(self, error):
+    def _compute_for(self, error: float) -> float:
         return (error / self.a) ** (-1 / self.b)
 
-    def _rescaled(self, factor):
+    def _rescaled(self, factor: float) -> dict[str, float]:
         return {"a": self.a * factor**self.b}
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"E = {self.a:.3g} C^-{self.b:.3g}"
 
     @staticmethod
-    def log_error(theta, log_x):
+    def log_error(theta: np.ndarray, log_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logarithms of the error and their derivatives by the logarithms of a and b."""
         log_a, b = theta[..., :1], np.exp(theta[..., 1:2])
         fall = -b * log_x
         return log_a + fall, np.stack([np.ones_like(fall), fall], axis=-1)
 
     @staticmethod
-    def box(log_x, log_error):
+    def box(log_x: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the logarithms of the parameters, wide enough to mean none."""
         return np.log([1e-12, 1e-3]), np.log([1e12, 20.0])
 
     @staticmethod
-    def starts(log_x, log_error):
+    def starts(log_x: np.ndarray, log_error: np.ndarray) -> np.ndarray:
         """Where fits start."""
         return np.array([[log_error.mean(), np.log(b)] for b in (0.1, 0.3, 1.0)])
 
@@ -135,20 +171,20 @@ class PowerLawWithFloor(Law):
     parameters: ClassVar[tuple[str, ...]] = ("a", "b", "c")
     formula: ClassVar[str] = "a C^-b + c"
 
-    def predict(self, compute):
+    def predict(self, compute: ArrayLike) -> np.ndarray:
         return self.a * np.asarray(compute, dtype=np.float64) ** -self.b + self.c
 
-    def _compute_for(self, error):
+    def _compute_for(self, error: float) -> float:
         return ((error - self.c) / self.a) ** (-1 / self.b)
 
-    def _rescaled(self, factor):
+    def _rescaled(self, factor: float) -> dict[str, float]:
         return {"a": self.a * factor**self.b}
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"E = {self.c:.3g} + {self.a:.3g} C^-{self.b:.3g}"
 
     @staticmethod
-    def log_error(theta, log_x):
+    def log_error(theta: np.ndarray, log_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logarithms of the error and their derivatives by the logarithms of a, b, c."""
         log_a, b, log_c = theta[..., :1], np.exp(theta[..., 1:2]), theta[..., 2:3]
         fall = -b * log_x
@@ -157,13 +193,13 @@ class PowerLawWithFloor(Law):
         return value, np.stack([power, power * fall, np.exp(log_c - value)], axis=-1)
 
     @staticmethod
-    def box(log_x, log_error):
+    def box(log_x: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the logarithms of the parameters, wide enough to mean none."""
         lowest = np.exp(log_error.min())
         return np.log([1e-12, 1e-2, lowest * 1e-6]), np.log([1e12, 20.0, np.exp(log_error.max())])
 
     @staticmethod
-    def starts(log_x, log_error):
+    def starts(log_x: np.ndarray, log_error: np.ndarray) -> np.ndarray:
         """Where fits start."""
         return DoubleSaturatingLaw.grid(log_x, log_error, shifts=[-np.inf])[:, :3]
 
@@ -198,21 +234,21 @@ class DoubleSaturatingLaw(Law):
     parameters: ClassVar[tuple[str, ...]] = ("a", "b", "c", "d")
     formula: ClassVar[str] = "a (C + d)^-b + c"
 
-    def predict(self, compute):
+    def predict(self, compute: ArrayLike) -> np.ndarray:
         shifted = np.asarray(compute, dtype=np.float64) + self.d
         return self.a * shifted**-self.b + self.c
 
-    def _compute_for(self, error):
+    def _compute_for(self, error: float) -> float:
         return max(0.0, ((error - self.c) / self.a) ** (-1 / self.b) - self.d)
 
-    def _rescaled(self, factor):
+    def _rescaled(self, factor: float) -> dict[str, float]:
         return {"a": self.a * factor**self.b, "d": self.d * factor}
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"E = {self.c:.3g} + {self.a:.3g} (C + {self.d:.3g})^-{self.b:.3g}"
 
     @staticmethod
-    def log_error(theta, log_x):
+    def log_error(theta: np.ndarray, log_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logarithms of the error and their derivatives by the logarithms of a, b, c, d."""
         log_a, b, log_c, log_d = (theta[..., i : i + 1] for i in range(4))
         b = np.exp(b)
@@ -224,7 +260,7 @@ class DoubleSaturatingLaw(Law):
         return value, np.stack(columns, axis=-1)
 
     @staticmethod
-    def box(log_x, log_error):
+    def box(log_x: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the logarithms of the parameters, wide enough to mean none."""
         lower, upper = PowerLawWithFloor.box(log_x, log_error)
         return (
@@ -233,14 +269,14 @@ class DoubleSaturatingLaw(Law):
         )
 
     @staticmethod
-    def starts(log_x, log_error):
+    def starts(log_x: np.ndarray, log_error: np.ndarray) -> np.ndarray:
         """Where fits start: 80 combinations of exponent, floor and shift."""
         least, most = log_x.min(), log_x.max()
         shifts = [least + np.log(1e-3), least, (least + most) / 2, most]
         return DoubleSaturatingLaw.grid(log_x, log_error, shifts)
 
     @staticmethod
-    def grid(log_x, log_error, shifts):
+    def grid(log_x: np.ndarray, log_error: np.ndarray, shifts: Sequence[float]) -> np.ndarray:
         """Combinations of exponent, floor and `shifts`, each with the best amplitude for it."""
         error, starts = np.exp(log_error), []
         for b in (0.1, 0.3, 0.6, 1.0, 2.0):
@@ -253,7 +289,7 @@ class DoubleSaturatingLaw(Law):
         return np.array(starts)
 
 
-def law_from_dict(stored: dict, laws: dict[str, type[Law]] | None = None) -> Law:
+def law_from_dict(stored: dict[str, Any], laws: dict[str, type[Law]] | None = None) -> Law:
     """The law that `to_dict` wrote.
 
     Raises:

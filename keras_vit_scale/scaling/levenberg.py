@@ -1,12 +1,18 @@
 """Levenberg-Marquardt for thousands of small least-squares problems at once."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 
 #: Most numbers of a Jacobian that are held at a time; more problems are solved in turns.
 CHUNK = 2_000_000
 
+#: A function of each number of an array.
+_Elementwise: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
 #: What a residual r costs, in units of the loss's scale: value and derivative by r^2.
-LOSSES = {
+LOSSES: dict[str, tuple[_Elementwise, _Elementwise]] = {
     "squares": (lambda s: s, np.ones_like),
     "soft-l1": (lambda s: 2 * (np.sqrt(1 + s) - 1), lambda s: 1 / np.sqrt(1 + s)),
     "huber": (
@@ -17,19 +23,19 @@ LOSSES = {
 
 
 def levenberg_marquardt(
-    model,
-    x,
-    target,
-    weights,
-    start,
-    lower,
-    upper,
+    model: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    x: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    start: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
     *,
     loss: str = "squares",
     scale: float = 1.0,
     iterations: int = 200,
     tolerance: float = 1e-10,
-):
+) -> tuple[np.ndarray, np.ndarray]:
     """Minimises `sum(w scale^2 rho((f(x) - y)^2 / scale^2)) / 2` for K problems together.
 
     Args:
@@ -61,17 +67,17 @@ def levenberg_marquardt(
         part = slice(first, first + size)
         solved[part], costs[part] = _solve(
             model,
-            *(v[part] for v in (x, target, weights, start, lower, upper)),
             LOSSES[loss],
             scale,
             iterations,
             tolerance,
+            *(v[part] for v in (x, target, weights, start, lower, upper)),
         )
     return solved, costs
 
 
 def _solve(
-    model, x, target, weights, start, lower, upper, loss, scale, iterations, tolerance
+    model, loss, scale, iterations, tolerance, x, target, weights, start, lower, upper
 ):  # fmt: skip
     value_of, slope_of = loss
 

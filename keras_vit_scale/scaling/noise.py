@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_vit_scale.scaling.law import Law
 from keras_vit_scale.scaling.levenberg import levenberg_marquardt
 
 #: Noise of a trunk before any is seen (a standard deviation of log error), and how many
@@ -64,7 +65,16 @@ class Anatomy:
     tilts: np.ndarray
 
 
-def take_apart(kind, theta, log_x, log_e, trunk, box, repeats=None, rounds: int = 10) -> Anatomy:
+def take_apart(
+    kind: type[Law],
+    theta: np.ndarray,
+    log_x: np.ndarray,
+    log_e: np.ndarray,
+    trunk: np.ndarray,
+    box: tuple[np.ndarray, np.ndarray],
+    repeats: tuple[float, float] | None = None,
+    rounds: int = 10,
+) -> Anatomy:
     """Takes a study apart, starting from a law near its frontier.
 
     Args:
@@ -176,7 +186,7 @@ def trunk_tilts(log_x, above, trunk, touching, count):
     return pooled * off / np.maximum(stretch, 1e-6)[trunk]
 
 
-def point_noise(log_x, log_e, trunk) -> float:
+def point_noise(log_x: np.ndarray, log_e: np.ndarray, trunk: np.ndarray) -> float:
     """Noise of single results, from how far each lies off the line between its neighbours.
 
     The median over all trunks, so that a few real bends do not count; 0 if no trunk

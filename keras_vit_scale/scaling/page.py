@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from keras_vit_scale.scaling.chart import Axis, cell, chart
 from keras_vit_scale.scaling.evidence import Evidence
+from keras_vit_scale.scaling.law import Law
 
 #: Amounts of compute to predict for, as factors of the most there is.
 FACTORS = (1, 2, 4, 10)
@@ -259,14 +261,14 @@ def _frontier(s):
     )
 
 
-def predicted_rows(axis: Axis, at: Sequence[float], level: float) -> list[dict]:
-    """The law's predictions as JSON holds them."""
-    rows = []
+def predicted_rows(axis: Axis, at: Sequence[float], level: float) -> list[dict[str, Any]]:
+    """The law's predictions as JSON holds them; there must be a law."""
+    law, rows = cast(Law, axis.law), []
     for x in at:
-        row = {
+        row: dict[str, Any] = {
             "compute": x,
-            "error": float(axis.law.predict(x)),
-            "extrapolation": axis.law.extrapolates(x),
+            "error": float(law.predict(x)),
+            "extrapolation": law.extrapolates(x),
         }
         if axis.fit is not None:
             row["interval"] = [float(end) for end in np.asarray(axis.interval(x, level))]

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -63,7 +64,7 @@ def most_shots(findings: list[Findings]) -> list[Findings]:
     return list({f.task: f for f in sorted(findings, key=lambda f: f.shots)}.values())
 
 
-def laws_as_json(findings: list[Findings]) -> dict:
+def laws_as_json(findings: list[Findings]) -> dict[str, Any]:
     """The laws, in FLOPs and in TPUv3 core-days, or why there is none."""
     laws = []
     for f in findings:

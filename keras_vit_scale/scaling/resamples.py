@@ -2,14 +2,17 @@
 
 import numpy as np
 
-from keras_vit_scale.scaling.noise import fit_touching
+from keras_vit_scale.scaling.law import Law
+from keras_vit_scale.scaling.noise import Anatomy, fit_touching
 
 #: A resample's noise is at most this many times the estimate: the tails of chi-square with
 #: few degrees of freedom know no bounds, noise of trained models does.
 MOST_INFLATION = 3.0
 
 
-def draw_errors(rng, centre, parts, trunk, resamples: int):
+def draw_errors(
+    rng: np.random.Generator, centre: np.ndarray, parts: Anatomy, trunk: np.ndarray, resamples: int
+) -> np.ndarray:
     """Logarithms of the errors of `resamples` studies like one that was taken apart (K, N).
 
     The noise of each trunk is drawn once for all of its results. Its deviation is drawn too,
@@ -31,7 +34,15 @@ def draw_errors(rng, centre, parts, trunk, resamples: int):
     return np.minimum(centre + parts.behind + shared[:, trunk] + tilts + own, 0)
 
 
-def refit(kind, parts, log_x, drawn, trunk, box, rounds: int = 2):
+def refit(
+    kind: type[Law],
+    parts: Anatomy,
+    log_x: np.ndarray,
+    drawn: np.ndarray,
+    trunk: np.ndarray,
+    box: tuple[np.ndarray, np.ndarray],
+    rounds: int = 2,
+) -> np.ndarray:
     """Vectors of the laws of K studies (K, P), what touches the frontier chosen anew in each."""
     theta = np.tile(parts.theta, (len(drawn), 1))
     for _ in range(rounds):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.bootstrap import tails
 from keras_vit_scale.scaling.frontier import check_points
 
 
-def images_to_reach(images, error, target: float):
+def images_to_reach(images: ArrayLike, error: ArrayLike, target: float) -> np.ndarray:
     """Images after which a learning curve first reaches an error.
 
     Interpolated between results, on logarithmic axes; never extrapolated.
@@ -40,14 +41,14 @@ def images_to_reach(images, error, target: float):
 
 
 def sample_efficiency(
-    images,
-    error,
-    size,
+    images: ArrayLike,
+    error: ArrayLike,
+    size: ArrayLike,
     *,
-    slow,
-    fast,
-    targets=None,
-    trunk=None,
+    slow: str,
+    fast: str,
+    targets: ArrayLike | None = None,
+    trunk: ArrayLike | None = None,
     trunk_noise: float = 0.025,
     point_noise: float = 0.01,
     level: float = 0.9,

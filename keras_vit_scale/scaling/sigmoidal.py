@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.law import Law
 
@@ -41,23 +42,23 @@ class SigmoidalLaw(Law):
     parameters: ClassVar[tuple[str, ...]] = ("c", "e0", "alpha", "beta", "b")
     formula: ClassVar[str] = "(E - c) / (e0 - E)^alpha = beta C^-b"
 
-    def predict(self, compute):
+    def predict(self, compute: ArrayLike) -> np.ndarray:
         span = self.e0 - self.c
         with np.errstate(divide="ignore"):
             log_x = np.log(np.asarray(compute, dtype=np.float64))
         push = np.log(self.beta) + (self.alpha - 1) * np.log(span) - self.b * log_x
         return self.c + span * np.exp(log_part(push, self.alpha)[0])
 
-    def _compute_for(self, error):
+    def _compute_for(self, error: float) -> float:
         if error >= self.e0:
             return 0.0
         ratio = (error - self.c) / (self.e0 - error) ** self.alpha
         return (ratio / self.beta) ** (-1 / self.b)
 
-    def _rescaled(self, factor):
+    def _rescaled(self, factor: float) -> dict[str, float]:
         return {"beta": self.beta * factor**self.b}
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"(E - {self.c:.3g}) / ({self.e0:.3g} - E)^{self.alpha:.3g} = "
             f"{self.beta:.3g} C^-{self.b:.3g}"
@@ -66,7 +67,7 @@ class SigmoidalLaw(Law):
     # Fitted are floor, span (e0 - c), alpha, b and the push k at x = 1; all but k as logarithms.
 
     @staticmethod
-    def log_error(theta, log_x):
+    def log_error(theta: np.ndarray, log_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logarithms of the error and their derivatives by what is fitted."""
         log_c, log_span, log_alpha, log_b, push = (theta[..., i : i + 1] for i in range(5))
         alpha, fall = np.exp(log_alpha), -np.exp(log_b) * log_x
@@ -80,7 +81,7 @@ class SigmoidalLaw(Law):
         return value, np.stack(columns, axis=-1)
 
     @staticmethod
-    def box(log_x, log_error):
+    def box(log_x: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of what is fitted: a ceiling of at most 1, or for losses 3 times the highest."""
         lowest, highest = np.exp(log_error.min()), np.exp(log_error.max())
         lower = np.log([lowest * 1e-6, highest * 1e-2, 0.2, 1e-2])
@@ -88,7 +89,7 @@ class SigmoidalLaw(Law):
         return np.append(lower, -60.0), np.append(upper, 60.0)
 
     @staticmethod
-    def starts(log_x, log_error):
+    def starts(log_x: np.ndarray, log_error: np.ndarray) -> np.ndarray:
         """Where fits start: combinations of exponent, floor, ceiling and abruptness."""
         error, starts = np.exp(log_error), []
         for c in error.min() * np.array([1e-3, 0.5, 0.9]):
@@ -102,8 +103,8 @@ class SigmoidalLaw(Law):
                     starts.append([np.log(c), np.log(e0 - c), np.log(alpha), np.log(b), push])
         return np.array(starts)
 
-    @staticmethod
-    def from_vector(theta):
+    @classmethod
+    def from_vector(cls, theta: np.ndarray) -> dict[str, float]:
         """The fields of a fitted vector."""
         c, span, alpha, b = np.exp(theta[:4])
         return {
@@ -112,7 +113,9 @@ class SigmoidalLaw(Law):
         }  # fmt: skip
 
 
-def log_part(push, alpha, iterations: int = 12):
+def log_part(
+    push: ArrayLike, alpha: ArrayLike, iterations: int = 12
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log z of the z in (0, 1) with `log z - alpha log(1 - z) = push`, and its derivatives.
 
     Newton's method for t = logit z: the left side's slope in t is (1 - z) + alpha z, which is

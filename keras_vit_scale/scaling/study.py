@@ -15,7 +15,7 @@ folders; so a study that was interrupted goes on where it stopped, and ends the 
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,7 +104,7 @@ def open_data(config: StudyConfig) -> StudyData:
         upstream, held_out = hold_out_classes(upstream, d.held_out_classes)
     elif d.held_out:
         upstream, held_out = hold_out(upstream, d.held_out, d.split_seed)
-    downstream = [] if held_out is None else [held_out]
+    downstream: list[Source] = [] if held_out is None else [held_out]
     downstream += [open_source(name) for name in d.downstream]
     probes = {}
     for task, source in zip(d.tasks(), downstream, strict=True):
@@ -143,7 +143,7 @@ def claim_folder(config: StudyConfig, out: Path) -> None:
 class Run:
     """One size with one seed: a trunk and its cooldowns."""
 
-    def __init__(self, config, size, seed, out, data):
+    def __init__(self, config: StudyConfig, size: str, seed: int, out: Path, data: StudyData):
         self.config, self.size, self.seed, self.data = config, size, seed, data
         self.shape = config.shape(size)
         self.folder = Path(out) / "runs" / folder_name(size, self.shape) / f"seed-{seed}"
@@ -290,7 +290,7 @@ class Run:
             ) from error
 
 
-def trunk_stretches(wanted, saved) -> list[tuple[int, int]]:
+def trunk_stretches(wanted: Collection[int], saved: Collection[int]) -> list[tuple[int, int]]:
     """How to reach all `wanted` steps from step 0 and the `saved` ones, each step trained once.
 
     Example:

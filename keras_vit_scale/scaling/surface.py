@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import ndtri
@@ -74,7 +75,14 @@ class ErrorSurface:
     rms_log_error: float
     _told: "_Told" = field(repr=False)
 
-    def predict(self, size, flops, parameters, images, dataset=np.inf):
+    def predict(
+        self,
+        size: ArrayLike,
+        flops: ArrayLike,
+        parameters: ArrayLike,
+        images: ArrayLike,
+        dataset: ArrayLike = np.inf,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Logarithm of the error, and its standard deviation, of runs that were not measured.
 
         Args:
@@ -102,10 +110,11 @@ class ErrorSurface:
         variance = open_ + np.einsum("np,pq,nq->n", left, t.spread, left)
         return mean, np.sqrt(variance.clip(0))
 
-    def epochs_for(self, flops, parameters, cost: float) -> float:
+    def epochs_for(self, flops: float, parameters: float, cost: float) -> float:
         """Epochs after which repeating images has raised the error of a size by a part `cost`."""
         s = self._told.units.arrays(flops, parameters, 1.0, 1.0, self.part)[0]
-        k, p, q = self.theta[6], *np.exp(self.theta[7:])
+        k = self.theta[6]
+        p, q = np.exp(self.theta[7:])
         return float(1 + np.exp((np.log(cost) - k - p * s) / q))
 
 
@@ -171,7 +180,14 @@ def covariance(size, d, size_, d_, own, local):
     return (size[:, None] == size_[None]) * (own**2 + local**2 * near)
 
 
-def fit_surface(size, flops, parameters, images, error, dataset=None) -> ErrorSurface:
+def fit_surface(
+    size: ArrayLike,
+    flops: ArrayLike,
+    parameters: ArrayLike,
+    images: ArrayLike,
+    error: ArrayLike,
+    dataset: ArrayLike | None = None,
+) -> ErrorSurface:
     """Fits the surface to all results of a study.
 
     The law by generalised least squares with mild priors, in turns with the standard deviations of
@@ -206,13 +222,12 @@ def fit_surface(size, flops, parameters, images, error, dataset=None) -> ErrorSu
     means = (float(np.exp(np.log(v).mean())) for v in (flops, parameters, images))
     units, y = _Units(*means), np.log(error)
     many = len(set(size.tolist())) > 4
-    best = None
+    tried = []
     for part in PARTS if many else (0.0,):
         x = units.arrays(flops, parameters, images, dataset, part)
         theta, cost = _fit_law(x, y, np.eye(len(y)), repeats, STARTS, "soft-l1")
-        if best is None or cost < best[0]:
-            best = cost, part, theta, x
-    _, part, theta, x = best
+        tried.append((cost, part, theta, x))
+    _, part, theta, x = min(tried, key=lambda t: t[0])
     deviations = np.array([USUAL_OWN, USUAL_LOCAL, USUAL_NOISE])
     for _ in range(3):
         residual = y - law(theta, x)[0]
@@ -306,7 +321,9 @@ def _likeliest(size, d, residual, start):
     return np.exp(found.x)
 
 
-def interval(mean, deviation, level: float = 0.9):
+def interval(
+    mean: np.ndarray, deviation: np.ndarray, level: float = 0.9
+) -> tuple[np.ndarray, np.ndarray]:
     """Errors between which a part `level` lies."""
     low, high = tails(level)
     return np.exp(mean + deviation * ndtri(low)), np.exp(mean + deviation * ndtri(high))

@@ -6,6 +6,7 @@ import io
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,7 @@ def read_points(
     return {name: (g["compute"].to_numpy(), g["error"].to_numpy()) for name, g in groups.items()}
 
 
-def read_groups(path: str | Path, *columns, **options) -> dict[str, pd.DataFrame]:
+def read_groups(path: str | Path, *columns: Any, **options: Any) -> dict[str, pd.DataFrame]:
     """Points to fit a law to, of a CSV file or a study: `divide(read_table(path), ...)`."""
     return divide(read_table(path), *columns, **options)
 
@@ -254,7 +255,7 @@ def _numbers(table, column, role, commas, percent):
     text = table.rows[column].str.strip()
     if commas:
         text = text.str.replace(",", ".", regex=False)
-    scale = 1.0
+    scale: float | np.ndarray = 1.0
     if role in ("error", "accuracy"):
         marked = text.str.endswith("%")
         text = text.str.rstrip("% ")
