@@ -93,7 +93,8 @@ def describe(findings: Findings) -> list[str]:
         lines.append(f"No law: {f.refused}")
     else:
         lines.append(
-            f"Law: {f.law}, C in FLOPs; its points lie {f.law.rms_log_error:.1%} off (rms)."
+            f"Law: {f.law}, C in FLOPs; its {f.law.points} points lie {f.law.rms_log_error:.1%} "
+            "off (rms)."
         )
     slopes = f.end_slopes()
     for size in f.saturated():
