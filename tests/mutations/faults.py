@@ -1296,10 +1296,10 @@ CLI = [
         "cli_train",
     ),
     Fault(
-        "scaling/evidence.py", "all points where the frontier is asked for",
+        "scaling/evidence.py", "the frontier where all points are asked for",
         "np.ones(len(x), bool) if all_points else np.isin(np.arange(len(x)), on)",
-        "np.ones(len(x), bool)",
-        "cli",
+        "np.isin(np.arange(len(x)), on)",
+        "cli law_files chart",
         "jax",
     ),
     Fault(
