@@ -1,23 +1,15 @@
 """The law on the other data sets: CIFAR-100, Pets and Birds, ImageNet-v2 and ReaL."""
 
 import numpy as np
+from figure2 import fitted
 from layout import COLOURS, ERRORS, SIZES, between, log_axes, markdown, panels, percent, save
 
-from keras_vit_scale.scaling import fit_frontier, paper_results
+from keras_vit_scale.scaling import paper_results
 
 
 def section(folder, resamples: int) -> list[str]:
     """Lines of the report; the picture is written into `folder`."""
-    fits = {}
-    for table, column in ERRORS:
-        r = paper_results(table)
-        fits[table, column] = fit_frontier(
-            r["tpuv3_core_days"],
-            r[column],
-            r["trunk"],
-            law="double-saturating",
-            resamples=resamples,
-        )
+    fits = {key: fitted(*key, resamples) for key in ERRORS}
     save(draw(fits), folder / "tasks.png")
     rows = []
     for (table, column), fit in fits.items():
