@@ -8,6 +8,7 @@ What Keras must know to load a saved model is imported at once; `data`, `evaluat
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from keras_vit_scale.models import (
@@ -99,7 +100,9 @@ def __getattr__(name):
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LATER:
         return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # With name and module, from which Python suggests a name that is meant.
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message, name=name, obj=sys.modules[__name__])
 
 
 def __dir__():

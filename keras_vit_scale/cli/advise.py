@@ -10,7 +10,7 @@ from rich.table import Table
 from tyro.conf import arg
 
 if TYPE_CHECKING:
-    from keras_vit_scale.scaling.advice import Advice, Plan
+    from keras_vit_scale.scaling.advice import Advice
 
 
 def advise(
@@ -78,7 +78,7 @@ def advise(
     if json:
         print(json_module.dumps(given.to_dict(), indent=1, allow_nan=False))
         return
-    show(given, error, Console())
+    show(given, Console())
 
 
 def count(text: str) -> float:
@@ -97,99 +97,27 @@ def count(text: str) -> float:
         ) from None
 
 
-def show(a: "Advice", error: float | None, console: Console) -> None:
+def show(a: "Advice", console: Console) -> None:
     """Prints advice in sentences and a table."""
+    from keras_vit_scale.scaling import advice_text as text
 
     def tell(line="", style=None):
         console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
-    from keras_vit_scale.planning import tpuv3_core_days
-
-    best, sure = a.best, f"{a.level:.0%}"
-    if a.budget_interval is None:
-        cost = f"{a.budget.text}: {a.budget.flops:.2g} FLOPs"
-    else:
-        low, high = a.budget_interval
-        most = f"{high:.2g}" if high < float("inf") else "never"
-        cost = f"{a.measure} of {error:g}: {a.budget.flops:.2g} FLOPs ({sure}: {low:.2g} to {most})"
-    tell(f"{cost}, {tpuv3_core_days(a.budget.flops):.2g} TPUv3 core-days.", "bold")
-    if a.budget.assumption:
-        tell(a.budget.assumption)
-    tell(
-        f"Train {best.size} for {best.steps:,} steps of {a.batch_size:,} images: "
-        f"{words(best.images_seen)} images seen."
-    )
-    tell(f"Expect {described(a.measure)} of {best.error:.3f} ({sure}: {between(best)}).")
-    if a.doubled is not None:
-        less = 1 - a.doubled.error / best.error
-        gain = f"{less:.1%} less" if less > 0.0005 else "no gain"
-        tell(
-            f"Twice the budget: {a.doubled.error:.3f} ({gain}) with {a.doubled.size}, "
-            f"{a.doubled.steps:,} steps."
-        )
-    if a.images is not None and a.epochs is not None:
-        told = f"On {words(a.images)} images that is {a.epochs:.3g} epochs"
-        if a.repeats_cost is not None and a.epochs > 1:
-            told += f"; seeing images again raises the error by {a.repeats_cost:.1%}"
-        tell(told + ".")
-    if a.enough_images is not None:
-        tell(
-            f"Enough data: {words(a.enough_images)} images; more would better this run by less "
-            f"than the noise of a result, {a.noise:.1%}."
-        )
-    if a.frontier is not None:
-        f = a.frontier
-        tell(
-            f"Second opinion, the law of the frontier alone: {f['error']:.3f} "
-            f"({f['interval'][0]:.3f} to {f['interval'][1]:.3f}); its floor is {f['floor']:.3g}."
-        )
+    tell(text.cost(a), "bold")
+    for line in text.sentences(a):
+        tell(line)
     for warning in a.warnings:
         tell(f"Beware: {warning}", "yellow")
     if a.alternatives:
         tell()
-        console.print(alternatives(a))
+        columns, rows = text.table(a)
+        table = Table(box=SIMPLE)
+        for name in columns:
+            table.add_column(name, justify="left" if name in ("size", "") else "right")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     tell()
-    if a.caveat:
-        tell(a.caveat)
-    tell("Next:")
-    tell(f"  {a.command}")
-
-
-def alternatives(a: "Advice") -> Table:
-    """The advised run beside other sizes for the same budget."""
-    table = Table(box=SIMPLE)
-    for name in ("size", "steps", "error", f"{a.level:.0%} interval", "FLOPs/image", ""):
-        table.add_column(name, justify="left" if name in ("size", "") else "right")
-    for plan in (a.best, *a.alternatives):
-        notes = [] if plan.measured else ["no results"]
-        if plan is a.best:
-            notes.insert(0, "advised")
-        elif a.same(plan):
-            notes.insert(0, "within noise")
-        table.add_row(
-            plan.size,
-            f"{plan.steps:,}",
-            f"{plan.error:.3f}",
-            between(plan),
-            f"{plan.forward_flops:.2g}",
-            ", ".join(notes),
-        )
-    return table
-
-
-def between(plan: "Plan") -> str:
-    low, high = plan.interval
-    return f"{low:.3f} to {high:.3f}"
-
-
-def described(measure: str) -> str:
-    """With its article."""
-    return f"an {measure}" if measure.startswith("error") else f"a {measure}"
-
-
-def words(images: float) -> str:
-    """A number of images, short."""
-    for unit, word in ((1e9, "B"), (1e6, "M")):
-        if images >= unit:
-            return f"{images / unit:.3g} {word}"
-    return f"{images:,.0f}"
+    for line in text.next_lines(a):
+        tell(line)

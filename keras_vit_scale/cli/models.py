@@ -1,13 +1,11 @@
 """`models`: the named sizes."""
 
-import dataclasses
 import json as json_module
 
 from rich.console import Console
 from rich.table import Table
 
-from keras_vit_scale.models import SIZES, TABLE_2, preset
-from keras_vit_scale.planning import forward_flops, parameters
+from keras_vit_scale.planning import presets_table
 
 
 def models(
@@ -28,21 +26,7 @@ def models(
         image_size: Side of the images in pixels.
         json: Print JSON instead of a table.
     """
-    names = [
-        *TABLE_2,
-        *(f"{s}/14" for s in SIZES if not any(n.startswith(f"{s}/") for n in TABLE_2)),
-    ]
-    rows = []
-    for name in names:
-        shape = preset(name)
-        rows.append(
-            {
-                "name": name,
-                **dataclasses.asdict(shape),
-                "parameters": parameters(shape, image_size),
-                "forward_flops": forward_flops(shape, image_size),
-            }
-        )
+    rows = presets_table(image_size).reset_index().to_dict(orient="records")
     if json:
         print(json_module.dumps(rows, indent=1))
         return

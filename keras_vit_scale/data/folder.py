@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_vit_scale.data.decode import read_image
-from keras_vit_scale.data.sources import check_labels
+from keras_vit_scale.data.sources import check_labels, described
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -29,6 +29,13 @@ class ImageFolder:
         if not self.root.is_dir():
             raise ValueError(f"An image folder must exist. Received: {str(root)!r}")
         names = sorted(p.name for p in self.root.iterdir() if p.is_dir())
+        if not names:
+            loose = any(p.suffix.lower() in IMAGE_SUFFIXES for p in self.root.iterdir())
+            raise ValueError(
+                "An image folder must hold one folder of images a class: root/class/name.png. "
+                f"Received: {str(self.root)!r}, which holds no folder"
+                + (", but images; is the folder above it meant?" if loose else "")
+            )
         self.files: list[Path] = []
         labels = []
         for label, name in enumerate(names):
@@ -44,6 +51,9 @@ class ImageFolder:
             self.files += files
             labels += [label] * len(files)
         self.labels, self.class_names = check_labels(labels, names, len(self.files))
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -56,6 +56,9 @@ class ArraySource:
         self.images = images
         self.labels, self.class_names = check_labels(labels, class_names, len(images))
 
+    def __repr__(self) -> str:
+        return described(self)
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -99,6 +102,9 @@ class Subset:
             names = tuple(names[c] for c in classes)
         self.labels, self.class_names = check_labels(labels, names, len(self.indices))
 
+    def __repr__(self) -> str:
+        return described(self)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -124,6 +130,21 @@ def digits() -> ArraySource:
     data = load_digits()
     # Grey values from 0 to 16 become bytes from 0 to 255.
     return ArraySource(np.round(data.images * (255 / 16)).astype(np.uint8), data.target)
+
+
+def described(source: Source) -> str:
+    """A source in a line: how many images, of which classes.
+
+    Example:
+
+    >>> from keras_vit_scale.data import digits
+    >>> digits()
+    <ArraySource: 1,797 images of 10 classes: 0, 1, 2, 3, 4, ...>
+    """
+    names = ", ".join(source.class_names[:5]) + (", ..." if len(source.class_names) > 5 else "")
+    classes = "1 class" if len(source.class_names) == 1 else f"{len(source.class_names)} classes"
+    images = "1 image" if len(source) == 1 else f"{len(source):,} images"
+    return f"<{type(source).__name__}: {images} of {classes}: {names}>"
 
 
 def check_images(images: np.ndarray) -> None:

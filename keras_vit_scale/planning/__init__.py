@@ -11,6 +11,7 @@ from keras_vit_scale.planning.compute import TPUV3_CORE_FLOPS, tpuv3_core_days
 from keras_vit_scale.planning.costs import training_costs
 from keras_vit_scale.planning.flops import forward_flops, training_flops
 from keras_vit_scale.planning.parameters import parameters
+from keras_vit_scale.planning.table import presets_table
 
 __all__ = [
     "ACCELERATORS",
@@ -19,6 +20,7 @@ __all__ = [
     "accelerator",
     "forward_flops",
     "parameters",
+    "presets_table",
     "recognised",
     "this_accelerator",
     "tpuv3_core_days",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from keras_vit_scale.planning import tpuv3_core_days, training_flops
+from keras_vit_scale.scaling.advice_text import as_html, as_text
 from keras_vit_scale.scaling.basis import Basis, gather
 from keras_vit_scale.scaling.bootstrap import FrontierFit, fit_frontier, tails
 from keras_vit_scale.scaling.budget import Budget, parse_budget
@@ -84,6 +85,7 @@ class Advice:
         command: The command line that makes the run, where MY_IMAGES stands for yours.
         budget_interval: For an inverse question, the least and largest FLOPs that the target may
             need at this level; the latter may be infinite. Else `None`.
+        target: For an inverse question, the error to reach. Else `None`.
     """
 
     budget: Budget
@@ -105,6 +107,13 @@ class Advice:
     caveat: str | None
     command: str
     budget_interval: tuple[float, float] | None = None
+    target: float | None = None
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def same(self, plan: Plan) -> bool:
         """Whether the noise of two runs hides what parts a plan from the best."""
@@ -358,7 +367,7 @@ class Planner:
         while self.plans(flops)[0].error > error:
             flops *= 1.002
         advice = self.advise(Budget(flops, f"{flops:.3g} FLOPs"))
-        return replace(advice, budget_interval=(min(least, flops), max(most, flops)))
+        return replace(advice, budget_interval=(min(least, flops), max(most, flops)), target=error)
 
     def _fit_frontier(self) -> FrontierFit | None:
         """The law of the results' frontier, or `None` where they show none."""

@@ -1,11 +1,12 @@
 """The law of a study's frontier with its uncertainty: a bootstrap of whole trunks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_vit_scale.scaling.display import html_table
 from keras_vit_scale.scaling.fit import as_law, fit_law, fit_vector, unit_free
 from keras_vit_scale.scaling.forms import DEFAULT_LAW, law_class
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
@@ -40,13 +41,28 @@ class FrontierFit:
     law: Law
     uncorrected: Law
     frontier: np.ndarray
-    touching: np.ndarray = field(repr=False)
+    touching: np.ndarray
     trunk_noise: float
     point_noise: float
-    behind: np.ndarray = field(repr=False)
+    behind: np.ndarray
     warnings: tuple[str, ...]
-    parameters: np.ndarray = field(repr=False)
-    _resampled: tuple[type[Law], np.ndarray, float] = field(repr=False)
+    parameters: np.ndarray
+    _resampled: tuple[type[Law], np.ndarray, float]
+
+    def __repr__(self) -> str:
+        lines = [self.law.described()]
+        lines += [f"  {name}: {value} ({ends})" for name, value, ends in self._rows()]
+        return "\n".join([*lines, *(f"  note: {warning}" for warning in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        columns = ["", "value", "90% interval"]
+        above = [self.law.described()]
+        return html_table(columns, self._rows(), above=above, below=self.warnings)
+
+    def _rows(self):
+        """Name, value and 90 % interval of each parameter, as text."""
+        for name, (low, high) in self.parameter_intervals().items():
+            yield name, f"{getattr(self.law, name):.4g}", f"{low:.4g} to {high:.4g}"
 
     def predict(self, compute: ArrayLike) -> np.ndarray:
         """Error of the corrected law."""

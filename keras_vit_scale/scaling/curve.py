@@ -98,6 +98,13 @@ class LearningCurve:
             "warnings": list(self.warnings),
         }
 
+    def __repr__(self) -> str:
+        first, last = self.images_range
+        return (
+            f"LearningCurve({self}; points={self.points}, rms_log_error={self.rms_log_error:.2g}, "
+            f"images_range=({first:.4g}, {last:.4g}))"
+        )
+
     def __str__(self) -> str:
         told = []
         for name in AVERAGED:

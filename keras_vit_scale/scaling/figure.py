@@ -1,6 +1,8 @@
 """The frontier as a picture: error against compute, both logarithmic, the points by size."""
 
+import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.ticker
@@ -37,7 +39,7 @@ def draw_frontier(
             unless they are of several `trunks`.
         law: A `Law`, drawn through the points and dashed beyond those it was fitted to, or a
             `FrontierFit`, drawn with its band.
-        ax: A matplotlib axes; a new figure's by default.
+        ax: A matplotlib axes; a new figure's by default, which a notebook shows below its cell.
         compute_label, error_label: Names of the axes.
         core_days: Whether compute is in FLOPs and a second axis above should
             show TPUv3 core-days.
@@ -59,8 +61,7 @@ def draw_frontier(
     trunks = np.zeros(len(compute)) if trunks is None else np.asarray(trunks)
     sizes = np.array(["results"] * len(compute) if sizes is None else [str(s) for s in sizes])
     if ax is None:
-        # A figure of its own, without pyplot: no global state, no window.
-        ax = matplotlib.figure.Figure(figsize=(7.2, 4.8), layout="constrained").subplots()
+        ax = new_figure(1).subplots()
     names = list(dict.fromkeys(sizes))
     if len(names) > MOST_LABELS:
         sizes, names = np.full(len(sizes), "results"), ["results"]
@@ -115,13 +116,27 @@ def draw_frontier(
     return ax
 
 
+def new_figure(panels: int) -> matplotlib.figure.Figure:
+    """A figure for so many pictures side by side.
+
+    Without pyplot, so that there is no global state and no window; except in a notebook, which
+    shows pyplot's figures below the cell that drew them.
+    """
+    options: dict[str, Any] = {"figsize": (7.2 * panels, 4.8), "layout": "constrained"}
+    if "inline" in os.environ.get("MPLBACKEND", ""):  # set by the notebook's kernel
+        from matplotlib import pyplot
+
+        return pyplot.figure(**options)
+    return matplotlib.figure.Figure(**options)
+
+
 def draw_findings(findings: Sequence[Findings]) -> matplotlib.figure.Figure:
     """Draws each of several `Findings` on axes of their own, side by side.
 
     Returns:
         The figure.
     """
-    figure = matplotlib.figure.Figure(figsize=(7.2 * len(findings), 4.8), layout="constrained")
+    figure = new_figure(len(findings))
     for f, ax in zip(findings, figure.subplots(1, len(findings), squeeze=False)[0], strict=True):
         draw_frontier(
             f.points["flops"],

@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from keras_vit_scale.scaling.display import html_table
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Law:
     """What all laws share: how they were fitted, units, files and words.
 
@@ -113,12 +115,39 @@ class Law:
         """Where fits start."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        told = [f"{name}={getattr(self, name):.4g}" for name in self.parameters]
+        if self.points is not None:
+            told.append(f"points={self.points}")
+        if self.rms_log_error is not None:
+            told.append(f"rms_log_error={self.rms_log_error:.2g}")
+        if self.compute_range is not None:
+            told.append("compute_range=({:.4g}, {:.4g})".format(*self.compute_range))
+        if self.warnings:
+            told.append(f"warnings=<{len(self.warnings)}>")
+        return f"{type(self).__name__}({', '.join(told)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{getattr(self, name):.4g}") for name in self.parameters]
+        return html_table(["", "value"], rows, above=[self.described()], below=self.warnings)
+
+    def described(self) -> str:
+        """The law and how it was fitted, in one line."""
+        told = f"{self}"
+        if self.points is not None:
+            told += f", fitted to {self.points} points"
+        if self.compute_range is not None:
+            told += " from C = {:.3g} to {:.3g}".format(*self.compute_range)
+        if self.rms_log_error is not None:
+            told += f", {self.rms_log_error:.1%} off (rms)"
+        return told
+
     def to_dict(self) -> dict[str, Any]:
         """The law as JSON can hold it; `law_from_dict` reads it."""
         return {"law": self.name, **asdict(self)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PowerLaw(Law):
     """`E = a C^-b`, a straight line on log-log axes."""
 
@@ -159,7 +188,7 @@ class PowerLaw(Law):
         return np.array([[log_error.mean(), np.log(b)] for b in (0.1, 0.3, 1.0)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PowerLawWithFloor(Law):
     """`E = a C^-b + c`: c is the error that infinite compute would leave."""
 
@@ -204,7 +233,7 @@ class PowerLawWithFloor(Law):
         return DoubleSaturatingLaw.grid(log_x, log_error, shifts=[-np.inf])[:, :3]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DoubleSaturatingLaw(Law):
     """`E = a (C + d)^-b + c`, the paper's law of error against compute.
 
@@ -299,7 +328,7 @@ def law_from_dict(stored: dict[str, Any], laws: dict[str, type[Law]] | None = No
 
     >>> from keras_vit_scale.scaling import DoubleSaturatingLaw, law_from_dict
     >>> law_from_dict(DoubleSaturatingLaw(0.63, 0.32, 0.12, 0.52).to_dict())
-    DoubleSaturatingLaw(points=None, ..., a=0.63, b=0.32, c=0.12, d=0.52)
+    DoubleSaturatingLaw(a=0.63, b=0.32, c=0.12, d=0.52)
     """
     from keras_vit_scale.scaling.forms import law_class
 

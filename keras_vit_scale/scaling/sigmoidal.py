@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from keras_vit_scale.scaling.law import Law
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SigmoidalLaw(Law):
     """`(E - c) / (e0 - E)^alpha = beta C^-b`: floor c, ceiling e0, on a log axis a sigmoid.
 

@@ -75,6 +75,13 @@ class ErrorSurface:
     rms_log_error: float
     _told: "_Told" = field(repr=False)
 
+    def __repr__(self) -> str:
+        repeats = "" if self.repeats else "; what repeats cost is unknown"
+        return (
+            f"ErrorSurface(law {self.rms_log_error:.1%} off (rms), sizes {self.own:.1%} of their "
+            f"own, noise of a result {self.noise:.1%}{repeats})"
+        )
+
     def predict(
         self,
         size: ArrayLike,

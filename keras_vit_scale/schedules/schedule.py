@@ -59,6 +59,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             return rate
         return rate * factors.cooldown(step, self.total_steps, self.cooldown_steps)
 
+    def __repr__(self) -> str:
+        told = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items() if k != "name")
+        return f"{type(self).__name__}({told})"
+
     def with_cooldown(self, total_steps: int, cooldown_steps: int) -> Self:
         """This schedule, brought to 0 at `total_steps` over its last `cooldown_steps`."""
         return type(self)(
