@@ -116,11 +116,16 @@ def test_law_fit_takes_the_frontier_or_all_points(tmp_path, capsys):
 
 
 MISTAKES = {
-    "unknown verb": (["modles"], "modles"),
-    "no verb": ([], "Missing subcommand Expected one of {models, train, "),
-    "misspelt option": (["models", "--imge-size", "4"], "--image-size"),
+    "unknown verb": (["modles"], "no command 'modles': did you mean models?"),
+    "no verb": ([], "Expected one of {models, train, "),
+    "misspelt option": (
+        ["models", "--imge-size", "4"],
+        "did you mean --image-size? (see keras-vit-scale models --help)",
+    ),
+    "missing options": (["train"], "Missing from keras-vit-scale train: SIZE, --data STR (see"),
     "wrong type": (["study", "run", "--durations", "long"], "--durations"),
-    "unknown study": (["study", "run", "nothing"], "must be a YAML file or one of ['digits']"),
+    "unknown study": (["study", "run", "nothing"], "one of ['digits']. Received: 'nothing', which"),
+    "misspelt study": (["study", "run", "digit"], "Did you mean 'digits'?"),
     "unknown size": (["study", "run", "--sizes", "b/16"], "Did you mean 'B/16'"),
     "contradictory durations": (["study", "run", "--durations", "10"], "must not be longer"),
     "no images a step": (["study", "run", "--batch-size", "0"], "`batch_size` must be a positive"),
@@ -142,6 +147,12 @@ MISTAKES = {
         "columns of --axes. Received: no ['days']",
     ),
     "missing column": (["law", "fit", "r.csv"], "no ['flops', 'error']"),
+    "misspelt column": (
+        ["law", "fit", "r.csv", "--compute", "Hours", "--error", "top_1"],
+        "name yours with --compute, --error (did you mean 'hours', 'top1'?)",
+    ),
+    "error in words": (["advise", "--error", "low"], "parsing --error: could not convert"),
+    "error in percent": (["advise", "--error", "15"], "in percent, it is 0.15"),
 }  # fmt: skip
 
 

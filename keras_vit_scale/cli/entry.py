@@ -1,6 +1,7 @@
 """From the words of a call to an exit code."""
 
 import contextlib
+import difflib
 import functools
 import io
 import logging
@@ -91,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
             )
     except SystemExit as stop:
         if stop.code:
-            print(f"{PROGRAM}: error: {_one_line(messages.getvalue())}", file=sys.stderr)
+            print(f"{PROGRAM}: error: {_one_line(messages.getvalue(), arguments)}", file=sys.stderr)
         return int(stop.code or 0)
     try:
         parsed()
@@ -117,18 +118,50 @@ def _mistakes() -> tuple[type[Exception], ...]:
     return (ValueError, OSError, ImportError, CheckpointError, RunError, StudyError)
 
 
-def _one_line(box: str) -> str:
+def _one_line(box: str, arguments: Sequence[str]) -> str:
     """tyro's message about a mistake, which is a box of several lines, as one line."""
-    lines = [line.strip("╭╮╰╯│─ ") for line in box.splitlines() if not line.startswith("╭")]
-    lines = [text for text in lines if text.strip("-")]
-    kept, suggesting = [], False
-    for text in lines:
-        if text.startswith(("For full helptext", "Argument helptext")):
-            break
-        # Of a suggested option its name is enough, without its help.
-        if not suggesting or text.startswith("--"):
-            kept.append(text)
-        suggesting = suggesting or text.startswith("Perhaps you meant")
+    sections: list[list[str]] = [[]]
+    names = []
+    for line in box.splitlines():
+        text = line.strip("╭╮╰╯│─ ")
+        if not text and "──" in line:
+            sections.append([])
+        elif text and not line.startswith("╭"):
+            sections[-1].append(text)
+            if re.match(r"│ {5}\S", line):
+                names.append(text)
+    told = " ".join(sections[0])
+    if told.startswith("Missing"):
+        # Of what is missing the names are enough, without their help.
+        told = f"{sections[0][0]} {', '.join(names)}"
     # A rule that a class of settings checks comes with tyro's name of the class's place.
-    told = re.sub(r"^(Value error )?Error parsing __tyro\S+: ", "", " ".join(dict.fromkeys(kept)))
-    return f"{told} (see {PROGRAM} --help)"
+    told = re.sub(r"^(Value error )?Error parsing __tyro\S+: ", "", told)
+    # Of the types that an option may have, what the last says of the value is enough.
+    told = re.sub(r"no type matching .*<class '\w+'>: ", "", told).rstrip(".")
+    verb = _words_of_verb(arguments)
+    for section in sections[1:]:
+        listed = " ".join(section)
+        if listed.startswith("Perhaps you meant"):
+            # Of an option its name is enough, without its help.
+            options = dict.fromkeys(text.split()[0] for text in section if text[:2] == "--")
+            told += f"; did you mean {' or '.join(options)}?"
+        elif listed.startswith("Available subcommands: "):
+            known = listed.removeprefix("Available subcommands: ").split(", ")
+            unknown = next((a for a in arguments[len(verb) :] if not a.startswith("-")), "")
+            close = difflib.get_close_matches(unknown, known, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            told = f"there is no command {unknown!r}: {meant}There are {', '.join(known)}"
+    return f"{told} (see {' '.join([PROGRAM, *verb])} --help)"
+
+
+def _words_of_verb(arguments: Sequence[str]) -> list[str]:
+    """The words with which a call begins that name a verb: `["law", "fit"]`."""
+    words: list[str] = []
+    known: Mapping[str, Callable[..., None] | Group] = VERBS
+    for word in arguments:
+        if word not in known:
+            break
+        words.append(word)
+        verb = known[word]
+        known = verb.verbs if isinstance(verb, Group) else {}
+    return words

@@ -120,23 +120,25 @@ def law_fit(
         first = sections[0]
         where = results[0] if first.name == "all" else f"{results[0]}, {first.name}"
         raise ValueError(f"{where}, {first.evidence.refused}")
-    if figure is not None:
-        _draw(sections, figure, compute, level)
+    written = [] if figure is None else _draw(sections, figure, compute, level)
     if report is not None:
         write_text(report, law_page(sections, level))
+        written.insert(0, report)
     rows = [_row(s, at, level) for s in sections]
     if json:
         print(json_module.dumps(rows, indent=1))
         return
     for row in rows:
         _print(row, level)
+    if written:
+        print(f"Written: {', '.join(map(str, written))}")
 
 
 def _draw(sections, figure, compute, level):
-    """A picture for each group; of several, with the group's name in the file's."""
+    """A picture for each group; of several, with the group's name in the file's. Returns them."""
     from keras_vit_scale.scaling.figure import draw_frontier
 
-    taken = set()
+    taken, written = set(), []
     for i, s in enumerate(sections):
         path = figure
         if len(sections) > 1:
@@ -151,6 +153,8 @@ def _draw(sections, figure, compute, level):
             compute_label=compute, error_label=s.measure, level=level, trunks=points.get("trunk"),
         )  # fmt: skip
         cast("Figure", ax.figure).savefig(path, dpi=150)
+        written.append(path)
+    return written
 
 
 def _row(section, at, level):

@@ -138,7 +138,8 @@ class ImageList:
             if isinstance(item, np.ndarray):
                 check_images(item[None])
             elif not item.is_file():
-                raise ValueError(f"An image file must exist. Received: {str(item)!r}")
+                folder = ", a folder: name the files in it" if item.is_dir() else ""
+                raise ValueError(f"An image file must exist. Received: {str(item)!r}{folder}")
         self.labels = np.zeros(len(self.items), np.int64)
 
     def __len__(self) -> int:

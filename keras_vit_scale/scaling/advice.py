@@ -212,7 +212,8 @@ def budget_for(
     True
     """
     if not 0 < error < 1:
-        raise ValueError(f"`error` must be between 0 and 1. Received: error={error}")
+        percent = f"; in percent, it is {error / 100:g}" if 1 < error < 100 else ""
+        raise ValueError(f"`error` must be between 0 and 1. Received: error={error:g}{percent}")
     planner = Planner(gather(results, task, shots, batch_size), images, level)
     return planner.budget_for(error)
 

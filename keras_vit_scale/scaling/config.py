@@ -1,6 +1,7 @@
 """What a study is: sizes, durations, seeds, data, recipe and probe, as dataclasses or YAML."""
 
 import dataclasses
+import difflib
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -292,7 +293,7 @@ def load_config(name: str | Path) -> StudyConfig:
         except (OSError, UnicodeDecodeError) as error:
             raise StudyError(
                 f"A study must be a YAML file or one of {built_in_studies()}. "
-                f"Received: {str(name)!r} ({error})"
+                f"Received: {str(name)!r}{_why(name, error)}"
             ) from error
     try:
         return read_settings(StudyConfig, text, name)
@@ -340,3 +341,11 @@ def united(old: StudyConfig, new: StudyConfig) -> StudyConfig:
         shapes={**old.shapes, **new.shapes},
         recipe=dataclasses.replace(new.recipe, peaks=peaks),
     )
+
+
+def _why(name, error):
+    """The study that a misspelt name may mean, or why a file could not be read."""
+    close = difflib.get_close_matches(str(name), built_in_studies(), n=1)
+    if close:
+        return f". Did you mean {close[0]!r}?"
+    return ", which is not there" if isinstance(error, FileNotFoundError) else f" ({error})"

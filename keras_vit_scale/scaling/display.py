@@ -21,8 +21,8 @@ def html_table(
     Example:
 
     >>> from keras_vit_scale.scaling.display import html_table
-    >>> html_table(["size", "error"], [["S/16", "0.1 < 0.2"]], above=["One size."])
-    '<p>One size.</p><table><thead><tr><th>size</th><th>error</th></tr></thead><tbody><tr><th>S/16</th><td>0.1 &lt; 0.2</td></tr></tbody></table>'
+    >>> html_table(["size", "error"], [["S/16", "< 0.2"]], above=["One size."])
+    '<p>One size.</p><table>...<tbody><tr><th>S/16</th><td>&lt; 0.2</td></tr></tbody></table>'
     """
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in above)
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)

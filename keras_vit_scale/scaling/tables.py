@@ -1,8 +1,10 @@
 """Anybody's table of results, as a program or a spreadsheet writes it: read, checked, divided."""
 
 import csv
+import difflib
 import gzip
 import io
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +208,18 @@ def divide(
     }
 
 
+def _meant(missing, present):
+    """The columns whose names are close to the missing ones', whatever case and punctuation."""
+
+    def letters(name):
+        return re.sub(r"[\W_]+", "", name).casefold()
+
+    by_letters = {letters(name): name for name in present}
+    close = [m for c in missing for m in difflib.get_close_matches(letters(c), by_letters, n=1)]
+    names = ", ".join(repr(by_letters[m]) for m in dict.fromkeys(close))
+    return f" (did you mean {names}?)" if names else ""
+
+
 def _check_columns(table, roles, trunk):
     """Refuses columns that are missing, or that the header has twice."""
     named = [(role, c) for role, c in roles.items() if c is not None]
@@ -215,7 +229,9 @@ def _check_columns(table, roles, trunk):
     if missing:
         raise ValueError(
             f"{table.source} must have the columns to fit. Received: no {list(missing)}, but "
-            f"{present}; name yours with " + ", ".join(dict.fromkeys(missing.values()))
+            f"{present}; name yours with "
+            + ", ".join(dict.fromkeys(missing.values()))
+            + _meant(missing, present)
         )
     for _, column in named:
         if present.count(column) > 1:
