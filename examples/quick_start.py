@@ -7,6 +7,7 @@ The images are scikit-learn's digits, enlarged from 8 to 32 pixels; a folder of 
 """
 
 import argparse
+import math
 
 import keras
 import numpy as np
@@ -53,7 +54,13 @@ def main():
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=2)
 
     held_out = EvalTransform(32, resize="none")
-    results = model.evaluate(eval_batches(test, held_out, batch_size), return_dict=True, verbose=0)
+    # Told how many batches there are, Keras does not warn that they end.
+    results = model.evaluate(
+        eval_batches(test, held_out, batch_size),
+        steps=math.ceil(len(test) / batch_size),
+        return_dict=True,
+        verbose=0,
+    )
     print(f"{len(test)} images that it has not seen: accuracy {results['accuracy']:.3f}")
 
     model.save("vit.keras")

@@ -8,8 +8,24 @@ What Keras must know to load a saved model is imported at once; `data`, `evaluat
 """
 
 import importlib
+import importlib.util
 import sys
 from typing import TYPE_CHECKING
+
+try:
+    import keras  # noqa: F401
+except ModuleNotFoundError as error:
+    backends = ("jax", "tensorflow", "torch")
+    if error.name not in backends:
+        raise
+    installed = [name for name in backends if importlib.util.find_spec(name)]
+    cure = f"KERAS_BACKEND={installed[0]}" if installed else "KERAS_BACKEND=jax, and install jax"
+    raise ModuleNotFoundError(
+        f"Keras is set to the backend {error.name!r}, which is not installed. Before Python "
+        f"starts, or before keras is imported, set the environment variable {cure}. "
+        f"Received: installed backends {installed}",
+        name=error.name,
+    ) from None
 
 from keras_vit_scale.models import (
     SIZES,

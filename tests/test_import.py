@@ -1,6 +1,7 @@
 """What an import brings, seen from fresh processes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -31,6 +32,19 @@ def test_import_brings_no_other_backend():
     assert backend in loaded
     others = {"tensorflow", "torch"} - {backend}
     assert not loaded & others
+
+
+@pytest.mark.parametrize("missing", ["tensorflow", "jax", "torch"])
+def test_a_missing_backend_is_told_with_the_cure(missing, tmp_path):
+    """As on a fresh machine, where Keras expects TensorFlow and another backend is installed."""
+    code = f"import sys; sys.modules[{missing!r}] = None; import keras_vit_scale"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env=os.environ | {"KERAS_BACKEND": missing, "KERAS_HOME": str(tmp_path)},
+    )  # fmt: skip
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"Keras is set to the backend {missing!r}, which is not installed" in last
+    assert "set the environment variable KERAS_BACKEND=" in last
 
 
 @pytest.mark.parametrize("name", keras_vit_scale.__all__)

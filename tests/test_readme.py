@@ -15,6 +15,7 @@ SMALLER = [
     ("TrainTransform(224)", "TrainTransform(32)"),
     ("EvalTransform(224)", "EvalTransform(32)"),
     ("batch_size=256", "batch_size=4"),
+    ("batch_size=250), steps=4", "batch_size=4), steps=1"),
     ("steps_per_epoch=1_000, epochs=20", "steps_per_epoch=2, epochs=2"),
     ("num_classes=len(train.class_names)", "num_classes=len(train.class_names), image_size=32"),
 ]

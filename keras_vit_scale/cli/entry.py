@@ -128,7 +128,7 @@ def _one_line(box: str, arguments: Sequence[str]) -> str:
             sections.append([])
         elif text and not line.startswith("╭"):
             sections[-1].append(text)
-            if re.match(r"│ {5}\S", line):
+            if len(sections) == 1 and re.match(r"│ {5}\S", line):
                 names.append(text)
     told = " ".join(sections[0])
     if told.startswith("Missing"):

@@ -74,6 +74,9 @@ def train_batches(
 def eval_batches(source: Source, transform: EvalTransform, batch_size: int) -> grain.IterDataset:
     """Batches of a source in its order, each image once; the last may be smaller.
 
+    Keras warns that its input "ran out of data" where they end, which is as it should be; it does
+    not if `evaluate` is told how many there are, `steps=math.ceil(len(source) / batch_size)`.
+
     Returns:
         A Grain dataset of (images, labels), as `train_batches`.
     """

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_vit_scale.models.config import check_positive_integers
-from keras_vit_scale.models.tokens import TokenLayer, check_known
+from keras_vit_scale.models.tokens import TokenLayer, check_known, check_positions
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -109,7 +109,6 @@ class PositionEmbedding(TokenLayer):
         super().build(input_shape)
         check_known(input_shape, number=1)
         tokens, width = input_shape[1:]
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: tokens, 2: width})
         self.embedding = self.add_weight(
             name="embedding",
             shape=(1, tokens, width),
@@ -117,6 +116,7 @@ class PositionEmbedding(TokenLayer):
         )
 
     def call(self, x):
+        check_positions(x, self.embedding.shape[1])
         return x + self.embedding
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_vit_scale.models.config import check_positive_integers
-from keras_vit_scale.models.tokens import TokenLayer
+from keras_vit_scale.models.tokens import TokenLayer, check_positions
 
 #: How a model knows where a patch was: a learned embedding, or the sines and cosines of here.
 POSITIONS = ("learned", "sincos")
@@ -86,10 +86,10 @@ class SinCosPositionEmbedding(TokenLayer):
                 "The number of tokens must be `rows` * `columns`. "
                 f"Received: tokens={tokens}, rows={self.rows}, columns={self.columns}"
             )
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: tokens, 2: width})
         self.embedding = sincos_2d(self.rows, self.columns, width)
 
     def call(self, x):
+        check_positions(x, self.rows * self.columns)
         return x + ops.convert_to_tensor(self.embedding, dtype=x.dtype)
 
     def get_config(self):

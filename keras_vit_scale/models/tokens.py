@@ -44,3 +44,18 @@ def check_known(input_shape, **axes):
                 f"The {name} of the tokens must be known when the layer is built. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
+
+
+def check_positions(tokens, positions):
+    """Refuses tokens (B, N, D) of which there are more or fewer than positions.
+
+    Raises:
+        ValueError: With the likely cause: images of another size.
+    """
+    if tokens.shape[1] not in (None, positions):
+        raise ValueError(
+            f"Each of {positions} positions needs a token. "
+            f"Received: tokens of shape {tuple(tokens.shape)}. Are the images of the size that "
+            "`model.input_shape` tells? Resize them, or take a model of their size "
+            "(`load_weights_from` resamples positions)"
+        )
