@@ -151,7 +151,7 @@ MISTAKES = {
         ["law", "fit", "r.csv", "--compute", "Hours", "--error", "top_1"],
         "name yours with --compute, --error (did you mean 'hours', 'top1'?)",
     ),
-    "error in words": (["advise", "--error", "low"], "parsing --error: could not convert"),
+    "error in words": (["advise", "--error", "low"], "--error: could not convert string to float"),
     "error in percent": (["advise", "--error", "15"], "in percent, it is 0.15"),
 }  # fmt: skip
 

@@ -122,22 +122,25 @@ def _one_line(box: str, arguments: Sequence[str]) -> str:
     """tyro's message about a mistake, which is a box of several lines, as one line."""
     sections: list[list[str]] = [[]]
     names = []
-    for line in box.splitlines():
-        text = line.strip("╭╮╰╯│─ ")
-        if not text and "──" in line:
-            sections.append([])
-        elif text and not line.startswith("╭"):
+    for line in box.replace("│", " ").splitlines():
+        text = line.strip("╭╮╰╯─ ")
+        indented = len(line) - len(line.lstrip())
+        if text and not text.strip("-"):
+            text = ""
+        # Its title, which has less or no space before it, says no more than the message.
+        if text and indented >= 2:
             sections[-1].append(text)
-            if len(sections) == 1 and re.match(r"│ {5}\S", line):
+            if len(sections) == 1 and indented == 6:
                 names.append(text)
+        elif not text and sections[-1]:
+            sections.append([])
     told = " ".join(sections[0])
     if told.startswith("Missing"):
         # Of what is missing the names are enough, without their help.
         told = f"{sections[0][0]} {', '.join(names)}"
     # A rule that a class of settings checks comes with tyro's name of the class's place.
     told = re.sub(r"^(Value error )?Error parsing __tyro\S+: ", "", told)
-    # Of the types that an option may have, what the last says of the value is enough.
-    told = re.sub(r"no type matching .*<class '\w+'>: ", "", told).rstrip(".")
+    told = told.rstrip(".")
     verb = _words_of_verb(arguments)
     for section in sections[1:]:
         listed = " ".join(section)
@@ -145,6 +148,9 @@ def _one_line(box: str, arguments: Sequence[str]) -> str:
             # Of an option its name is enough, without its help.
             options = dict.fromkeys(text.split()[0] for text in section if text[:2] == "--")
             told += f"; did you mean {' or '.join(options)}?"
+        elif listed.startswith("Got errors"):
+            # Of the types that an option may have, what the last says of the value is enough.
+            told = told.partition(": ")[0] + listed[listed.rindex("<class") :].partition(">")[2]
         elif listed.startswith("Available subcommands: "):
             known = listed.removeprefix("Available subcommands: ").split(", ")
             unknown = next((a for a in arguments[len(verb) :] if not a.startswith("-")), "")

@@ -238,7 +238,7 @@ def fit_frontier(
         trunk_noise=parts.trunk_noise,
         point_noise=parts.point_noise,
         behind=behind,
-        warnings=best.warnings + _few(run, parts, repeats),
+        warnings=best.warnings + _few_points(kind, parts) + _few(run, parts, repeats),
         parameters=parameters,
         _resampled=(kind, vectors, scale),
     )
@@ -266,6 +266,17 @@ def _undetermined(kind, parameters, lowest, least):
             if low < none:
                 told.append(UNDETERMINED[name].format(f"{high:.3g}"))
     return tuple(told)
+
+
+def _few_points(kind, parts):
+    """What it means to fit a law to hardly more results than it has parameters."""
+    results, free = int(parts.touching.sum()), len(kind.parameters)
+    if results > free + 1:
+        return ()
+    return (
+        f"The law's {free} parameters rest on the {results} results that touch the frontier: that "
+        "it comes near them says little; more sizes or durations would test it.",
+    )
 
 
 def _few(trunk, parts, repeats):
