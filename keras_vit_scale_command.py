@@ -55,7 +55,7 @@ def main() -> None:
     except SystemExit as error:
         print(error.code, file=sys.stderr)
         raise SystemExit(2) from None
-    if note:
+    if note and not {"-h", "--help"} & set(sys.argv):
         print(f"keras-vit-scale: {note}", file=sys.stderr)
     from keras_vit_scale.cli import run
 

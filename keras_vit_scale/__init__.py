@@ -16,12 +16,13 @@ try:
     import keras  # noqa: F401
 except ModuleNotFoundError as error:
     backends = ("jax", "tensorflow", "torch")
-    if error.name not in backends:
+    backend = (error.name or "").partition(".")[0]
+    if backend not in backends:
         raise
     installed = [name for name in backends if importlib.util.find_spec(name)]
     cure = f"KERAS_BACKEND={installed[0]}" if installed else "KERAS_BACKEND=jax, and install jax"
     raise ModuleNotFoundError(
-        f"Keras is set to the backend {error.name!r}, which is not installed. Before Python "
+        f"Keras is set to the backend {backend!r}, which is not installed. Before Python "
         f"starts, or before keras is imported, set the environment variable {cure}. "
         f"Received: installed backends {installed}",
         name=error.name,

@@ -174,9 +174,13 @@ def test_bad_arrays_are_refused(arguments, message):
 def test_bad_sources_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must exist"):
         ImageFolder(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="at least one image"):
+    with pytest.raises(ValueError, match=r"one folder of images a class.*holds no folder$"):
         ImageFolder(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "loose.png").touch()
+    with pytest.raises(ValueError, match="but images; is the folder above it meant"):
+        ImageFolder(tmp_path / "empty")
+    (tmp_path / "empty" / "loose.png").unlink()
     with pytest.raises(ValueError, match=r"empty' without any"):
         ImageFolder(tmp_path)
     with pytest.raises(ValueError, match="must be 'digits'"):

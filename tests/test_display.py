@@ -114,7 +114,7 @@ def test_sources_and_schedules_print_what_they_are():
 
 
 def test_the_named_sizes_are_a_table():
-    table = presets_table(image_size=28)
+    table = presets_table(image_size=56)
     assert tuple(table.index[:11]) == kvs.TABLE_2
     assert {name.partition("/")[0] for name in table.index} == set(kvs.SIZES)
     assert tuple(table.loc["s/28", ["width", "depth"]]) == (256, 6)

@@ -15,11 +15,11 @@ NOTEBOOK = Path(__file__).parent.parent / "examples" / "notebook.ipynb"
 SHOWN = {
     "presets_table(": ("text/html", "G/14"),
     "plt.subplots": ("image/png", None),
-    "train, test, downstream": ("text/plain", "<Subset: 200 images of 6 classes"),
+    "train, test = hold_out(": ("text/plain", "<Subset: 597 images of 10 classes"),
     "model.fit(": ("stream", "images that it has not seen: accuracy 0.9"),
     "kvs.FewShot(": ("text/html", "random weights"),
     "fit_frontier(\n": ("text/html", "90% interval"),
-    "fit.law.draw(": ("image/png", None),
+    "draw_frontier(\n": ("image/png", None),
     'advise("8 H100 days")': ("text/html", "FLOPs/image"),
 }
 

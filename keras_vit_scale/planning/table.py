@@ -1,17 +1,15 @@
 """The named sizes as a table: shape, parameters and FLOPs."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from keras_vit_scale.models.presets import SIZES, TABLE_2, preset
 from keras_vit_scale.planning.flops import forward_flops
 from keras_vit_scale.planning.parameters import parameters
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def presets_table(image_size: int | tuple[int, int] = 224) -> "pd.DataFrame":
+def presets_table(image_size: int | tuple[int, int] = 224) -> pd.DataFrame:
     """The named sizes: the eleven of the paper's Table 2, then the others with patches of 14.
 
     Args:
@@ -28,8 +26,6 @@ def presets_table(image_size: int | tuple[int, int] = 224) -> "pd.DataFrame":
     >>> int(table.loc["B/16", "width"]), f"{table.loc['B/16', 'parameters']:.3g}"
     (768, '8.58e+07')
     """
-    import pandas as pd
-
     of_table_2 = {name.partition("/")[0] for name in TABLE_2}
     names = [*TABLE_2, *(f"{size}/14" for size in SIZES if size not in of_table_2)]
     rows = []
