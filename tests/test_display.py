@@ -3,6 +3,7 @@
 import html.parser
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import numpy_alone
 
@@ -10,7 +11,9 @@ import keras_vit_scale as kvs
 from keras_vit_scale.data import ArraySource, Subset
 from keras_vit_scale.planning import presets_table
 from keras_vit_scale.scaling import LAWS, DoubleSaturatingLaw, advise, budget_for, fit_frontier
+from keras_vit_scale.scaling.evidence import Evidence
 from keras_vit_scale.scaling.figure import draw_frontier
+from keras_vit_scale.scaling.findings import Findings
 
 pytestmark = numpy_alone
 
@@ -97,6 +100,26 @@ def test_advice_prints_as_the_command_tells_it(capsys):
         advice.best.size, *(plan.size for plan in advice.alternatives)
     ]  # fmt: skip
     assert page.rows[1][-1] == "advised"
+
+
+def test_findings_of_a_study_print_what_was_found():
+    rows = [
+        {"task": "digits", "shots": 5, "size": size, "seed": 0, "steps": steps, "error": error,
+         "flops": flops, "tpuv3_core_days": flops / 3e18, "probe_seed": 0, "forward_flops": forward}
+        for size, forward in (("a", 1.0), ("b", 2.0))
+        for steps in (10, 20)
+        for flops in [forward * steps]
+        for error in [0.9 * flops**-0.3]
+    ]  # fmt: skip
+    points = pd.DataFrame(rows).drop(index=2)
+    findings = Findings(
+        "digits", 5, points, np.array([0, 1, 2]), Evidence(points, [0], [], refused="Few.")
+    )
+    assert repr(findings).splitlines()[0] == "5-shot error (digits):"
+    page = Tables(findings._repr_html_())
+    assert page.rows[0] == ["size", "10 steps", "20 steps"]
+    assert page.rows[1] == ["a", f"{0.9 * 10**-0.3:.3f}", f"{0.9 * 20**-0.3:.3f}"]
+    assert page.rows[2] == ["b", "", f"{0.9 * 40**-0.3:.3f}"]
 
 
 def test_advice_for_an_error_prints_the_error():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from keras_vit_scale.scaling.display import html_table
 from keras_vit_scale.scaling.evidence import Evidence, weigh
 from keras_vit_scale.scaling.frontier import pareto_frontier
 from keras_vit_scale.scaling.law import Law
@@ -51,6 +52,22 @@ class Findings:
     def best(self) -> pd.Series:
         """The point with the smallest error."""
         return self.points.iloc[self.frontier[-1]]
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.measure}:", *describe(self)])
+
+    def _repr_html_(self) -> str:
+        points = self.points
+        steps = sorted(points["steps"].unique())
+        errors = points.set_index(["size", "steps"])["error"].map("{:.3f}".format)
+        rows = [
+            [size, *(errors.get((size, s), "") for s in steps)]
+            for size in dict.fromkeys(points["size"])
+        ]
+        columns = ["size", *(f"{s:,} steps" for s in steps)]
+        above = [f"{self.measure}. " + " ".join(describe(self))]
+        below = [*self.evidence.notes, *next_steps(self)]
+        return html_table(columns, rows, above=above, below=below)
 
     def end_slopes(self) -> pd.Series:
         """By size, `-d log(error) / d log(compute)` between its two longest runs."""
