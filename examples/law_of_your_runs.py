@@ -1,7 +1,7 @@
 """A law of the results in a CSV file, asked for what more compute would bring.
 
     python examples/law_of_your_runs.py
-    python examples/law_of_your_runs.py yours.csv --compute flops --accuracy accuracy --figure law.png
+    python examples/law_of_your_runs.py yours.csv --compute flops --figure law.png
 
 What `keras-vit-scale law fit` does, in the parts that it is made of. Without a file it takes
 `runs.csv` beside it: invented results of three models. Some seconds on two cores.
