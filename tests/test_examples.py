@@ -27,6 +27,9 @@ MINIATURES = {
     ),
     "few_shot_probe.py": (["--steps", "3", "--shots", "1", "2"], "random weights       1 shots 0."),
     "draw_schedules.py": (["schedules.png"], "wrote schedules.png"),
+    "law_of_your_runs.py": (["--figure", "law.png"], "10 times the most compute: error 0.152"),
+    "choose_for_a_budget.py": (["8 H100 days"], "8 H100 days               L/16 "),
+    "other_projects_weights.py": (["--out", "vit"], "features differ by 0.0e+00"),
     "lora.py": (
         ["--steps", "4", "--depth", "1", "--epochs", "1", "--shots", "2", "--seeds", "1",
          "--rates", "1", "--ways", "lora"],
