@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from keras_vit_scale.checks import check_fractions
 from keras_vit_scale.cli.progress import ImageBar
 from keras_vit_scale.runs import model_file
 
@@ -139,8 +140,7 @@ def fewshot(
     from keras_vit_scale.data import hold_out, open_source
     from keras_vit_scale.evaluation import FewShot, load_classifier
 
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"`test_fraction` must be in (0, 1). Received: {test_fraction}")
+    check_fractions(test_fraction=test_fraction)
     path, source = model_file(model), open_source(data)
     if test:
         examples, tested = source, open_source(test)

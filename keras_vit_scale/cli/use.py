@@ -38,9 +38,9 @@ def predict(
         batch_size: Images at a time.
         json: Print JSON.
     """
+    from keras_vit_scale.checks import check_positive_integers
     from keras_vit_scale.evaluation import load_classifier
     from keras_vit_scale.evaluation.classifier import ImageList
-    from keras_vit_scale.models.config import check_positive_integers
 
     check_positive_integers(top=top, batch_size=batch_size)
     path = model_file(model)
@@ -96,11 +96,11 @@ def embed(
         batch_size: Images at a time.
         json: Print JSON.
     """
+    from keras_vit_scale.checks import check_positive_integers
     from keras_vit_scale.data import open_source
     from keras_vit_scale.data.folder import IMAGE_SUFFIXES
     from keras_vit_scale.evaluation import load_classifier
     from keras_vit_scale.evaluation.classifier import ImageList
-    from keras_vit_scale.models.config import check_positive_integers
 
     check_positive_integers(batch_size=batch_size)
     path = model_file(model)

@@ -3,10 +3,10 @@
 import grain
 import numpy as np
 
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.data.augment import Augmentation
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform, to_input
 from keras_vit_scale.data.sources import Source
-from keras_vit_scale.models.config import check_positive_integers
 
 
 def train_batches(

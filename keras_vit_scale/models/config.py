@@ -1,7 +1,8 @@
 """The shape of a Vision Transformer: five numbers."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+
+from keras_vit_scale.checks import check_positive_integers
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,6 @@ class ViTConfig:
     def head_dim(self) -> int:
         """Features of one attention head."""
         return self.width // self.heads
-
-
-def check_positive_integers(**values: Any) -> None:
-    """Refuses arguments, given by name, that are not positive integers.
-
-    Raises:
-        ValueError: Naming the first that is not.
-    """
-    for name, value in values.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
 
 
 def check_heads(heads: int, width: int) -> None:

@@ -23,7 +23,7 @@ from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.config import FREE, TrainConfig
 from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.run import RunDivergedError, RunError, check_folder, open_data, train
-from keras_vit_scale.runs.weights import open_start
+from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.checkpoint import write_text
 from keras_vit_scale.training.progress import Progress
 

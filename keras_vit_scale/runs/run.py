@@ -31,7 +31,7 @@ from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.plan import Plan, make_schedule
 from keras_vit_scale.runs.recipe import head_bias, loss_function, make_optimizer
 from keras_vit_scale.runs.settings import differences, settings_text
-from keras_vit_scale.runs.weights import open_start, start_from
+from keras_vit_scale.runs.start import open_start, start_from
 from keras_vit_scale.training.averaging import averaged
 from keras_vit_scale.training.callbacks import Cooldown, CSVLog, LearningRate, Throughput
 from keras_vit_scale.training.checkpoint import (

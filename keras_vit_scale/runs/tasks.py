@@ -12,7 +12,7 @@ from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.fine_tune_run import check_data, fine_tune, open_test
 from keras_vit_scale.runs.settings import STRICT, read_settings
-from keras_vit_scale.runs.weights import open_start
+from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.checkpoint import write_text
 from keras_vit_scale.training.progress import Progress
 

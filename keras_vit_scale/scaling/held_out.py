@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.bootstrap import fit_frontier
-from keras_vit_scale.scaling.choose import hidden_cases
+from keras_vit_scale.scaling.compare import hidden_cases
 from keras_vit_scale.scaling.forms import LAWS, law_class
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
 from keras_vit_scale.scaling.law import Law

@@ -6,7 +6,7 @@
 
 from keras_vit_scale.weights.archive import WeightsError
 from keras_vit_scale.weights.loading import from_pretrained, load_weights_from
-from keras_vit_scale.weights.positions import resample_patches, resample_positions
+from keras_vit_scale.weights.resampling import resample_patches, resample_positions
 from keras_vit_scale.weights.saving import save_weights_as
 
 __all__ = [

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.models.architecture import Architecture, architecture, weights_of
 from keras_vit_scale.models.positions import sincos_2d
 from keras_vit_scale.types import Tensor
@@ -53,8 +54,7 @@ def save_weights_as(model: keras.Model, path: str | Path, format: str) -> None:
     ...     kvs.from_pretrained(folder).name
     'ViT_mu_8'
     """
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
+    check_one_of(FORMATS, format=format)
     path = Path(path)
     if (path.suffix == ".npz") != (format == "big_vision"):
         raise ValueError(

@@ -2,8 +2,8 @@
 
 import keras
 
+from keras_vit_scale.checks import check_positive, check_positive_integers
 from keras_vit_scale.models import AttentionPooling, Encoder, PatchEmbedding, ViTConfig
-from keras_vit_scale.models.config import check_positive_integers
 from keras_vit_scale.planning import forward_flops, this_accelerator, training_flops
 from keras_vit_scale.training.callbacks.steps import StepCallback, steps_done
 from keras_vit_scale.types import Logs
@@ -113,8 +113,8 @@ class Throughput(StepCallback):
         if batch_size is not None:
             check_positive_integers(batch_size=batch_size)
         for name, value in {"flops_per_image": flops_per_image, "peak_flops": peak_flops}.items():
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+            if value is not None:
+                check_positive(**{name: value})
         self.batch_size = batch_size
         self.flops_per_image, self.peak_flops = flops_per_image, peak_flops
 

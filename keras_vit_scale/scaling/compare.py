@@ -24,7 +24,7 @@ def information_criteria(points: int, parameters: int, rms_log_error: float) -> 
 
     Example:
 
-    >>> from keras_vit_scale.scaling.choose import information_criteria
+    >>> from keras_vit_scale.scaling.compare import information_criteria
     >>> less, more = (information_criteria(12, p, 0.01)["aicc"] for p in (2, 4))
     >>> round(more - less, 3)  # 2 k + 2 k (k + 1) / (n - k - 1) for k = 3 and 5
     11.0

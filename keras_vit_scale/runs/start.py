@@ -70,7 +70,7 @@ def is_weights(source: str | Path) -> bool:
 
     Example:
 
-    >>> from keras_vit_scale.runs.weights import is_weights
+    >>> from keras_vit_scale.runs.start import is_weights
     >>> is_weights("hf://owner/name"), is_weights("my-run")
     (True, False)
     """
