@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, open_source
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.models import architecture
@@ -24,7 +25,6 @@ from keras_vit_scale.runs.config import FREE, TrainConfig
 from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.run import RunDivergedError, RunError, check_folder, open_data, train
 from keras_vit_scale.runs.start import open_start
-from keras_vit_scale.training.checkpoint import write_text
 from keras_vit_scale.training.progress import Progress
 
 METRICS = ("accuracy", "top_5_accuracy", "loss")

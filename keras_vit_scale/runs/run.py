@@ -23,6 +23,7 @@ from typing import Any
 
 import keras
 
+from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, hold_out, open_source
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.models import ViT, architecture
@@ -39,7 +40,6 @@ from keras_vit_scale.training.checkpoint import (
     is_complete,
     restore_checkpoint,
     save_checkpoint,
-    write_text,
 )
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.progress import Progress, StepClock

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_vit_scale.atomic import write_text
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.fine_tune_run import check_data, fine_tune, open_test
 from keras_vit_scale.runs.settings import STRICT, read_settings
 from keras_vit_scale.runs.start import open_start
-from keras_vit_scale.training.checkpoint import write_text
 from keras_vit_scale.training.progress import Progress
 
 #: VTAB's groups and the names of their tasks.

@@ -4,7 +4,7 @@
 `save_weights_as` writes one. Each project is a table: our names, theirs, and how an array lies.
 """
 
-from keras_vit_scale.weights.archive import WeightsError
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.loading import from_pretrained, load_weights_from
 from keras_vit_scale.weights.resampling import resample_patches, resample_positions
 from keras_vit_scale.weights.saving import save_weights_as

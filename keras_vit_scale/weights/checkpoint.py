@@ -13,8 +13,9 @@ from keras_vit_scale.models.architecture import Architecture, usual_heads
 from keras_vit_scale.models.block import GELUS
 from keras_vit_scale.models.config import ViTConfig, image_shape
 from keras_vit_scale.models.pooling import POOLINGS
-from keras_vit_scale.weights.archive import Archive, WeightsError, open_archive
+from keras_vit_scale.weights.archive import Archive, open_archive
 from keras_vit_scale.weights.big_vision import BIG_VISION
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.keras_hub import KERAS_HUB, Preset, open_preset
 from keras_vit_scale.weights.layout import Row, Shape
 from keras_vit_scale.weights.refusals import refuse_unknown_parts

@@ -14,8 +14,8 @@ from keras_vit_scale.checks import check_one_of, check_positive_integers
 from keras_vit_scale.models.architecture import architecture, preset_name, weights_of
 from keras_vit_scale.models.config import image_shape
 from keras_vit_scale.models.vit import ViT
-from keras_vit_scale.weights.archive import WeightsError
 from keras_vit_scale.weights.checkpoint import PATCHES, check_options, open_checkpoint
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.reading import read_weights
 from keras_vit_scale.weights.resampling import METHODS
 from keras_vit_scale.weights.sources import locate

@@ -13,10 +13,11 @@ from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.models.architecture import Architecture, architecture, weights_of
 from keras_vit_scale.models.positions import sincos_2d
 from keras_vit_scale.types import Tensor
-from keras_vit_scale.weights.archive import write_npz, write_safetensors
 from keras_vit_scale.weights.big_vision import BIG_VISION
 from keras_vit_scale.weights.checkpoint import POSITION, TOKEN
 from keras_vit_scale.weights.layout import Layout
+from keras_vit_scale.weights.npz import write_npz
+from keras_vit_scale.weights.safetensors_file import write_safetensors
 from keras_vit_scale.weights.timm import GELUS, POOLINGS, TIMM
 from keras_vit_scale.weights.transformers import SIGLIP, VIT
 

@@ -2,7 +2,7 @@
 
 import re
 
-from keras_vit_scale.weights.archive import WeightsError
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.layout import (
     CONVOLUTION,
     FLAT,

@@ -1,6 +1,6 @@
 """Files of Hugging Face transformers: its ViT, and the vision tower of its SigLIP."""
 
-from keras_vit_scale.weights.archive import WeightsError
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.layout import (
     CONVOLUTION,
     FLAT,
