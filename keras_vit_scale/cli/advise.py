@@ -1,6 +1,5 @@
 """`advise`: which size, for how long, and what to expect."""
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,8 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
+from keras_vit_scale.cli.output import print_json, tell
+
 if TYPE_CHECKING:
-    from keras_vit_scale.scaling.advice import Advice, Plan
+    from keras_vit_scale.scaling.advice import Advice
+    from keras_vit_scale.scaling.planner import Plan
 
 
 def advise(
@@ -76,9 +78,9 @@ def advise(
     else:
         given = scaling.budget_for(error, law, **options)
     if json:
-        print(json_module.dumps(given.to_dict(), indent=1, allow_nan=False))
+        print_json(given.to_dict())
         return
-    show(given, error, Console())
+    show(given, error)
 
 
 def count(text: str) -> float:
@@ -97,12 +99,8 @@ def count(text: str) -> float:
         ) from None
 
 
-def show(a: "Advice", error: float | None, console: Console) -> None:
+def show(a: "Advice", error: float | None) -> None:
     """Prints advice in sentences and a table."""
-
-    def tell(line="", style=None):
-        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
-
     from keras_vit_scale.planning import tpuv3_core_days
 
     best, sure = a.best, f"{a.level:.0%}"
@@ -147,7 +145,7 @@ def show(a: "Advice", error: float | None, console: Console) -> None:
         tell(f"Beware: {warning}", "yellow")
     if a.alternatives:
         tell()
-        console.print(alternatives(a))
+        Console().print(alternatives(a))
     tell()
     if a.caveat:
         tell(a.caveat)

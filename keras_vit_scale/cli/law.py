@@ -1,13 +1,14 @@
 """`law fit`: the law of anybody's results."""
 
 import dataclasses
-import json as json_module
 import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg
+
+from keras_vit_scale.cli.output import print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,7 +127,7 @@ def law_fit(
         write_text(report, law_page(sections, level))
     rows = [_row(s, at, level) for s in sections]
     if json:
-        print(json_module.dumps(rows, indent=1))
+        print_json(rows)
         return
     for row in rows:
         _print(row, level)

@@ -1,11 +1,11 @@
 """`models`: the named sizes."""
 
 import dataclasses
-import json as json_module
 
 from rich.console import Console
 from rich.table import Table
 
+from keras_vit_scale.cli.output import print_json
 from keras_vit_scale.models import SIZES, TABLE_2, preset
 from keras_vit_scale.planning import forward_flops, parameters
 
@@ -44,7 +44,7 @@ def models(
             }
         )
     if json:
-        print(json_module.dumps(rows, indent=1))
+        print_json(rows)
         return
     table = Table(title=f"Vision Transformers at {image_size} pixels", title_justify="left")
     for title in ("name", "width", "depth", "MLP", "heads", "patch", "M parameters", "GFLOPs"):

@@ -1,6 +1,6 @@
 """Scaling studies: the runs, their frontier, and the law that is fitted to it."""
 
-from keras_vit_scale.scaling.advice import Advice, Plan, advise, budget_for
+from keras_vit_scale.scaling.advice import Advice, advise, budget_for
 from keras_vit_scale.scaling.bootstrap import FrontierFit, fit_frontier
 from keras_vit_scale.scaling.bottleneck import bottlenecks
 from keras_vit_scale.scaling.budget import Budget, parse_budget
@@ -26,6 +26,7 @@ from keras_vit_scale.scaling.law import (
     PowerLaw,
     PowerLawWithFloor,
 )
+from keras_vit_scale.scaling.planner import Plan
 from keras_vit_scale.scaling.published import paper_results
 from keras_vit_scale.scaling.report import write_report
 from keras_vit_scale.scaling.results import collect_results
