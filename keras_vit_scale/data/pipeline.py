@@ -59,8 +59,9 @@ def train_batches(
         image, label = example
         return transform(image, rng), label
 
-    # Grain gives seed s in epoch e the permutation of seed s + 1 in epoch e - 1;
-    # spread seeds keep the runs of a study apart.
+    # `seed` and not `shuffle(seed=...)`, by which epoch e of seed s would have the permutation of
+    # epoch e - 1 of seed s + 1. That alone keeps runs apart; the seed is spread besides because
+    # the order of every run that there is follows from it.
     spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
     data = grain.MapDataset.source(source).seed(spread).shuffle().repeat().random_map(augment)
     batches = data.batch(batch_size)

@@ -46,6 +46,21 @@ class ViTConfig:
         return self.width // self.heads
 
 
+def image_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of the patches that an image is cut into.
+
+    Raises:
+        ValueError: If its sides are no multiples of the patch.
+    """
+    height, width = image_shape(image_size)
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            "`image_size` must be a multiple of the patch size. "
+            f"Received: image_size={image_size}, patch_size={patch_size}"
+        )
+    return height // patch_size, width // patch_size
+
+
 def check_heads(heads: int, width: int) -> None:
     """Refuses a number of heads that does not divide the width.
 

@@ -6,7 +6,7 @@ import keras
 
 from keras_vit_scale.checks import check_fractions, check_one_of
 from keras_vit_scale.models.block import EPSILON, is_half
-from keras_vit_scale.models.config import ViTConfig, image_shape
+from keras_vit_scale.models.config import ViTConfig, image_grid, image_shape
 from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
 from keras_vit_scale.models.encoder import Encoder
 from keras_vit_scale.models.pooling import POOLINGS, pooling_layer
@@ -106,11 +106,7 @@ def ViT(
     check_one_of(POSITIONS, positions=positions)
     check_fractions(epsilon=epsilon)
     height, width = image_shape(image_size)
-    if height % config.patch_size or width % config.patch_size:
-        raise ValueError(
-            "`image_size` must be a multiple of the patch size. "
-            f"Received: image_size={image_size}, patch_size={config.patch_size}"
-        )
+    rows, columns = image_grid(image_size, config.patch_size)
 
     policy = keras.dtype_policies.get(dtype)
     wide = "float32" if is_half(policy.compute_dtype) else dtype
@@ -119,7 +115,6 @@ def ViT(
     if positions == "learned":
         embed = PositionEmbedding(dtype=dtype, name="position_embedding")
     else:
-        rows, columns = height // config.patch_size, width // config.patch_size
         embed = SinCosPositionEmbedding(rows, columns, dtype=dtype, name="position_embedding")
     x = embed(x)
     if pooling == "token":

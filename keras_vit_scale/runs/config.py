@@ -19,6 +19,7 @@ from keras_vit_scale.checks import (
 from keras_vit_scale.data import Augmentation, EvalTransform, TrainTransform
 from keras_vit_scale.data.preprocessing import MARGIN
 from keras_vit_scale.models import ViTConfig, preset
+from keras_vit_scale.models.config import image_grid
 from keras_vit_scale.optimizers import head_and_body
 from keras_vit_scale.optimizers.decay import check_decay
 from keras_vit_scale.runs.plan import Plan, make_plan, make_schedule
@@ -171,12 +172,7 @@ class TrainConfig:
         check_decay(head_and_body(self.head_decay, self.body_decay))
         self._check_validation()
         self._check_ends()
-        patch = self.shape().patch_size
-        if self.image_size % patch:
-            raise ValueError(
-                "`image_size` must be a multiple of the patch size. "
-                f"Received: image_size={self.image_size}, patch_size={patch}"
-            )
+        image_grid(self.image_size, self.shape().patch_size)
         self.train_transform()
         self.eval_transform()
         self.augmentation()

@@ -103,7 +103,7 @@ def fine_tune(
     rows = []
     for rate, (config, folder) in candidates.items():
         rows.append(_judge(config, folder, _labelled(on_progress, f"rate {rate:g}")))
-        write_text(out / "rates.csv", _table(rows))
+        write_text(out / "rates.csv", csv_text(rows))
     rate = best_rate(rows) if rows else rates[0]
     found = {"rates": rows, "rate": rate, "test": None}
     if check:
@@ -176,9 +176,10 @@ def _judge(config, folder, on_progress):
     return {"rate": config.peak, **{name: metrics.get(name) for name in METRICS}}
 
 
-def _table(rows):
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows of the same names as CSV."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, ["rate", *METRICS], lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

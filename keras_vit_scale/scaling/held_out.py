@@ -12,6 +12,11 @@ from keras_vit_scale.scaling.forms import LAWS, law_class
 from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
 from keras_vit_scale.scaling.law import Law
 
+#: What is told of each prediction.
+COLUMNS = (
+    "case", "law", "compute", "error", "reach", "predicted", "off", "low", "high", "held",
+)  # fmt: skip
+
 
 def held_out_predictions(
     compute: ArrayLike,
@@ -110,16 +115,4 @@ def held_out_predictions(
                     }
                 )
             )
-    columns = [
-        "case",
-        "law",
-        "compute",
-        "error",
-        "reach",
-        "predicted",
-        "off",
-        "low",
-        "high",
-        "held",
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)

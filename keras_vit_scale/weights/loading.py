@@ -12,7 +12,7 @@ import keras
 
 from keras_vit_scale.checks import check_one_of, check_positive_integers
 from keras_vit_scale.models.architecture import architecture, preset_name, weights_of
-from keras_vit_scale.models.config import image_shape
+from keras_vit_scale.models.config import image_grid, image_shape
 from keras_vit_scale.models.vit import ViT
 from keras_vit_scale.weights.checkpoint import PATCHES, check_options, open_checkpoint
 from keras_vit_scale.weights.declared import WeightsError
@@ -121,7 +121,7 @@ def from_pretrained(
             num_classes=classes if classes == found.num_classes else None,
         )
         size = wanted.image_size if image_size is None else image_shape(image_size)
-        wanted = replace(wanted, grid=_grid(size, wanted.config.patch_size))
+        wanted = replace(wanted, grid=image_grid(size, wanted.config.patch_size))
         shapes = wanted.shapes()
         # Patches may be resampled: the kernel there has the size of the file's.
         there = shapes | {PATCHES: found.shapes()[PATCHES]}
@@ -266,18 +266,3 @@ def _give(variable, value):
         variable._initializer = lambda _, dtype: keras.ops.convert_to_tensor(value, dtype)
     else:
         variable.assign(value)
-
-
-def _grid(size, patch_size):
-    """Rows and columns of patches.
-
-    Raises:
-        ValueError: If the images are no multiple of the patch.
-    """
-    height, width = size
-    if height % patch_size or width % patch_size:
-        raise ValueError(
-            "`image_size` must be a multiple of the patch size. "
-            f"Received: image_size={size}, patch_size={patch_size}"
-        )
-    return height // patch_size, width // patch_size

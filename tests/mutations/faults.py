@@ -1023,14 +1023,14 @@ WEIGHTS = [
     ),
     Fault(
         "weights/timm.py", "keys and values of MAP swapped",
-        'for part, name in enumerate(("key", "value"))',
-        'for part, name in enumerate(("value", "key"))',
+        '"attn_pool.kv.", ("key", "value")',
+        '"attn_pool.kv.", ("value", "key")',
         "weights",
     ),
     Fault(
         "weights/transformers.py", "keys and values of SigLIP's head swapped",
-        'enumerate(("query", "key", "value"))',
-        'enumerate(("query", "value", "key"))',
+        '"vision_model.head.attention.in_proj_"',
+        '"vision_model.head.attention.in_proj_", ("query", "value", "key")',
         "weights",
     ),
     Fault(
