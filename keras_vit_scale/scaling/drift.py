@@ -88,7 +88,7 @@ def fit_robustly(kind, x, y, weights, noise, tolerance):
     return vectors[best], costs[best]
 
 
-def weigh(
+def fit_with_drift(
     kind: type[Law],
     x: np.ndarray,
     y: np.ndarray,

@@ -7,9 +7,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.bootstrap import fit_frontier
-from keras_vit_scale.scaling.compare import hidden_cases
+from keras_vit_scale.scaling.compare import hidden_best, hidden_cases
 from keras_vit_scale.scaling.forms import LAWS, law_class
-from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
+from keras_vit_scale.scaling.frontier import check_points
 from keras_vit_scale.scaling.law import Law
 
 #: What is told of each prediction.
@@ -71,7 +71,6 @@ def held_out_predictions(
     trunk = None if trunk is None else np.asarray(trunk)
     if cases is None:
         cases = hidden_cases(compute)
-    on = pareto_frontier(compute, error)
     tables = []
     for name, hidden in cases.items():
         hidden = np.asarray(hidden)
@@ -83,8 +82,7 @@ def held_out_predictions(
         seen = ~hidden
         if not seen.any():
             continue
-        most = compute[seen].max()
-        judged = on[hidden[on] & (compute[on] > most)]
+        judged, most = hidden_best(compute, error, hidden), compute[seen].max()
         for kind in kinds if len(judged) else ():
             try:
                 fit = fit_frontier(
