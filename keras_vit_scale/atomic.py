@@ -8,11 +8,12 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     """The path of a file to write, which then takes the place of `path`.
 
-    Its name begins with a dot and ends as that of `path`. It is on the disk before it takes the
-    place, and gone if the writing fails.
+    It is on the disk before it takes the place, and gone if the writing fails. Its name begins
+    with a dot and, so that what a killed process leaves is taken for nothing, ends in no known
+    way but the `suffix` that a writer may insist on.
 
     Example:
 
@@ -26,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     ...     before, path.read_text()
     (False, 'all of it')
     """
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{suffix}")
     try:
         yield temporary
         flush(temporary)

@@ -75,7 +75,7 @@ def save_classifier(
     # The same layers as a model that was never compiled: Keras would store the optimizer.
     # Not its lists of one input and output, which the loaded model would then ask for.
     bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    with replacing(path) as temporary:
+    with replacing(path, ".keras") as temporary:
         bare.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(MEMBER, json.dumps(settings, indent=1))
