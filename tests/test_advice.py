@@ -21,9 +21,10 @@ from keras_vit_scale.scaling import (
     paper_results,
     parse_budget,
 )
-from keras_vit_scale.scaling.advice import Planner
+from keras_vit_scale.scaling.advice import advice_of
 from keras_vit_scale.scaling.basis import PAPER_TASKS, gather
 from keras_vit_scale.scaling.config import dump_config
+from keras_vit_scale.scaling.planner import Planner
 
 pytestmark = numpy_alone
 
@@ -182,7 +183,7 @@ def test_every_task_is_answered_inside_its_intervals(task):
     printed = paper_results(PAPER_TASKS[task][0])
     planner = Planner(gather(None, task, None, None), None, 0.9)
     for flops in (1e19, 1e20, 1e21):
-        advice = planner.advise(parse_budget(flops * 1.02))
+        advice = advice_of(planner, parse_budget(flops * 1.02))
         near = printed[(printed["flops"] < flops * 1.05) & (printed["flops"] > flops / 1.8)]
         assert advice.best.error < near[task].min() * 1.03
         assert advice.best.interval[0] < advice.best.error < advice.best.interval[1]
@@ -190,7 +191,7 @@ def test_every_task_is_answered_inside_its_intervals(task):
 
 def test_extrapolation_is_told():
     planner = Planner(gather(None, None, None, None), None, 0.9)
-    inside, beyond, far = (planner.advise(parse_budget(c)) for c in (1e21, 2e23, 2e24))
+    inside, beyond, far = (advice_of(planner, parse_budget(c)) for c in (1e21, 2e23, 2e24))
     assert not any("xtrapolation" in w for w in inside.warnings)
     assert any(w.startswith("Extrapolation: 3.4 times") for w in beyond.warnings)
     assert any(w.startswith("Far extrapolation") for w in far.warnings)

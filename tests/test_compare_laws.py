@@ -12,7 +12,7 @@ from keras_vit_scale.scaling import (
     compare_laws,
     paper_results,
 )
-from keras_vit_scale.scaling.choose import held_out_error, hidden_cases, information_criteria
+from keras_vit_scale.scaling.compare import held_out_error, hidden_cases, information_criteria
 
 pytestmark = numpy_alone
 

@@ -119,9 +119,9 @@ def test_training_with_dropout_is_a_function_of_the_seed(rng):
     ("options", "message"),
     [
         ({"gelu": "erf"}, "`gelu` must be one of"),
-        ({"dropout": 1.0}, r"`dropout` must be a number in \[0, 1\). Received: dropout=1.0"),
-        ({"dropout": True}, r"`dropout` must be a number in \[0, 1\)"),
-        ({"stochastic_depth": -0.1}, r"`stochastic_depth` must be a number in \[0, 1\)"),
+        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\). Received: dropout=1.0"),
+        ({"dropout": True}, r"`dropout` must be in \[0, 1\)"),
+        ({"stochastic_depth": -0.1}, r"`stochastic_depth` must be in \[0, 1\)"),
         ({"remat": "all"}, "`remat` must be one of"),
         ({"frozen_blocks": 4}, "`frozen_blocks` must be an integer from 0 to the depth"),
         ({"frozen_blocks": True}, "`frozen_blocks` must be an integer from 0 to the depth"),

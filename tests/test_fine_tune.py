@@ -34,7 +34,7 @@ from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import make_optimizer
 from keras_vit_scale.runs.run import build_model, open_data
 from keras_vit_scale.runs.settings import read_settings, settings_text
-from keras_vit_scale.runs.weights import open_start
+from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
 from keras_vit_scale.weights import resample_positions
 

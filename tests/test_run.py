@@ -20,7 +20,7 @@ from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
 from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import head_bias, make_optimizer
 from keras_vit_scale.runs.run import loss_function, open_data
-from keras_vit_scale.runs.weights import start_from
+from keras_vit_scale.runs.start import start_from
 from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
 from keras_vit_scale.weights import resample_positions
 

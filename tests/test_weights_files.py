@@ -21,13 +21,10 @@ from safetensors.numpy import load_file, save_file
 
 from keras_vit_scale import ViT
 from keras_vit_scale.weights import declared
-from keras_vit_scale.weights.archive import (
-    ArrayInfo,
-    WeightsError,
-    open_archive,
-    write_npz,
-    write_safetensors,
-)
+from keras_vit_scale.weights.archive import open_archive
+from keras_vit_scale.weights.declared import ArrayInfo, WeightsError
+from keras_vit_scale.weights.npz import write_npz
+from keras_vit_scale.weights.safetensors_file import write_safetensors
 
 needs_torch = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="PyTorch is loaded where it is the backend"
@@ -599,7 +596,7 @@ class TestWriting:
         write(tmp_path / "w", {"old": np.zeros(3)})
         code = (
             "import os, sys, numpy as np\n"
-            f"from keras_vit_scale.weights.archive import {write.__name__} as write\n"
+            f"from {write.__module__} import {write.__name__} as write\n"
             "os.replace = lambda *_: os._exit(7)\n"
             "write(sys.argv[1], {'new': np.ones(5)})"
         )

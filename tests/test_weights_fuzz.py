@@ -15,12 +15,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_vit_scale.weights.archive import (
-    WeightsError,
-    open_archive,
-    write_npz,
-    write_safetensors,
-)
+from keras_vit_scale.weights.archive import open_archive
+from keras_vit_scale.weights.declared import WeightsError
+from keras_vit_scale.weights.npz import write_npz
+from keras_vit_scale.weights.safetensors_file import write_safetensors
 
 #: Bytes that a damaged file may declare; the whole ones have 2 kB.
 LIMIT = 2**20

@@ -12,7 +12,9 @@ import pytest
 from conftest import numpy_alone
 
 from keras_vit_scale.weights import download, sources
-from keras_vit_scale.weights.archive import WeightsError, open_archive, write_npz
+from keras_vit_scale.weights.archive import open_archive
+from keras_vit_scale.weights.declared import WeightsError
+from keras_vit_scale.weights.npz import write_npz
 from keras_vit_scale.weights.sources import locate
 
 pytestmark = numpy_alone

@@ -1,7 +1,7 @@
 """Figure 3: images that each size needs for an error."""
 
 import numpy as np
-from layout import COLOURS, ERRORS, SIZES, log_axes, markdown, name_sizes, panels, save
+from layout import COLOURS, ERRORS, SIZES, markdown, name_sizes, panels, save, small_log_axes
 
 from keras_vit_scale.scaling import images_to_reach, paper_results, sample_efficiency
 
@@ -100,6 +100,6 @@ def draw():
     for ax, (table, column) in zip(axes[0], TARGETS, strict=True):
         for name, (images, errors) in curves(table, column).items():
             ax.plot(images, errors, "-o", color=COLOURS[name], label=name, markersize=3.5)
-        log_axes(ax, xlabel="images seen", ylabel="error", title=ERRORS[table, column])
+        small_log_axes(ax, xlabel="images seen", ylabel="error", title=ERRORS[table, column])
     name_sizes(figure, axes[0][0])
     return figure

@@ -3,7 +3,18 @@
 from functools import cache
 
 import numpy as np
-from layout import COLOURS, ERRORS, SIZES, between, log_axes, markdown, panels, percent, rms, save
+from layout import (
+    COLOURS,
+    ERRORS,
+    SIZES,
+    between,
+    markdown,
+    panels,
+    percent,
+    rms,
+    save,
+    small_log_axes,
+)
 
 from keras_vit_scale.scaling import (
     DoubleSaturatingLaw,
@@ -66,7 +77,7 @@ def draw(fits):
         ax.plot(x, fit.predict(x), color="crimson", label=f"ours: {fit.law}")
         published = PUBLISHED[table, column]
         ax.plot(x, published.predict(x), "--", color="black", label=f"published: {published}")
-        log_axes(
+        small_log_axes(
             ax, xlabel="TPUv3 core-days (converted)", ylabel="error", title=ERRORS[table, column]
         )
         ax.legend(fontsize=7, ncols=2)

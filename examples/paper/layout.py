@@ -2,11 +2,11 @@
 
 import matplotlib
 import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 
 from keras_vit_scale.models import TABLE_2, preset
 from keras_vit_scale.planning import forward_flops
+from keras_vit_scale.scaling.figure import log_axes
 
 #: Names of the errors, by table and column.
 ERRORS = {
@@ -52,13 +52,9 @@ def rms(values) -> float:
     return float(np.sqrt(np.mean(np.square(values)))) if len(values) else float("nan")
 
 
-def log_axes(ax, **labels):
-    """Makes both axes logarithmic, with errors to be read as plain numbers."""
-    ax.set(xscale="log", yscale="log", **labels)
-    ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
-    ax.yaxis.set_minor_formatter(
-        matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "235" else "")
-    )
+def small_log_axes(ax, **labels):
+    """`log_axes` for a picture of many panels."""
+    log_axes(ax, **labels)
     ax.tick_params(axis="y", which="minor", labelsize=8)
     ax.grid(True, which="both", linewidth=0.3, alpha=0.5)
 

@@ -1,6 +1,6 @@
 """Figure 2 (right): what holds a model back, its size or its data."""
 
-from layout import COLOURS, ERRORS, log_axes, markdown, name_sizes, panels, percent, save
+from layout import COLOURS, ERRORS, markdown, name_sizes, panels, percent, save, small_log_axes
 
 from keras_vit_scale.scaling import bottlenecks, paper_results
 
@@ -74,7 +74,7 @@ def draw():
             # Best errors of short runs would be taken for those of little data.
             mine = mine[mine["images_most"] > 0.4 * mine["images_most"].max()]
             ax.plot(mine["data"], mine["best"], "-o", color=COLOURS[name], label=name, markersize=4)
-        log_axes(
+        small_log_axes(
             ax, xlabel="images in the data set", ylabel="best error", title=ERRORS[table, column]
         )
     name_sizes(figure, axes[0][0])

@@ -2,7 +2,7 @@
 
 import numpy as np
 from figure2 import fitted
-from layout import COLOURS, ERRORS, SIZES, between, log_axes, markdown, panels, percent, save
+from layout import COLOURS, ERRORS, SIZES, between, markdown, panels, percent, save, small_log_axes
 
 from keras_vit_scale.scaling import paper_results
 
@@ -60,7 +60,7 @@ def draw(fits):
         x = np.geomspace(compute.min(), compute.max() * 10, 100)
         ax.fill_between(x, *fit.interval(x), color="crimson", alpha=0.3, linewidth=0)
         ax.plot(x, fit.predict(x), color="crimson", linewidth=1)
-        log_axes(ax)
+        small_log_axes(ax)
         ax.set_title(ERRORS[table, column], fontsize=9)
     for name in SIZES:
         axes.flat[-1].plot([], [], ".", color=COLOURS[name], label=name)

@@ -1,6 +1,5 @@
 """`advise`: which size, for how long, and what to expect."""
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
+
+from keras_vit_scale.cli.output import print_json, tell
 
 if TYPE_CHECKING:
     from keras_vit_scale.scaling.advice import Advice
@@ -76,9 +77,9 @@ def advise(
     else:
         given = scaling.budget_for(error, law, **options)
     if json:
-        print(json_module.dumps(given.to_dict(), indent=1, allow_nan=False))
+        print_json(given.to_dict())
         return
-    show(given, Console())
+    show(given)
 
 
 def count(text: str) -> float:
@@ -97,12 +98,9 @@ def count(text: str) -> float:
         ) from None
 
 
-def show(a: "Advice", console: Console) -> None:
+def show(a: "Advice") -> None:
     """Prints advice in sentences and a table."""
     from keras_vit_scale.scaling import advice_text as text
-
-    def tell(line="", style=None):
-        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
     tell(text.cost(a), "bold")
     for line in text.sentences(a):
@@ -117,7 +115,7 @@ def show(a: "Advice", console: Console) -> None:
             table.add_column(name, justify="left" if name in ("size", "") else "right")
         for row in rows:
             table.add_row(*row)
-        console.print(table)
+        Console().print(table)
     tell()
     for line in text.next_lines(a):
         tell(line)

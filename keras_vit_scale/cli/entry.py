@@ -19,7 +19,7 @@ from keras_vit_scale.cli.finetune import finetune
 from keras_vit_scale.cli.judge import evaluate, fewshot
 from keras_vit_scale.cli.law import law_fit
 from keras_vit_scale.cli.models import models
-from keras_vit_scale.cli.progress import PROGRAM
+from keras_vit_scale.cli.output import PROGRAM
 from keras_vit_scale.cli.study import study_report, study_run
 from keras_vit_scale.cli.train import train
 from keras_vit_scale.cli.use import embed, predict

@@ -1,12 +1,12 @@
 """`export`: a model for other runtimes."""
 
 import dataclasses
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from keras_vit_scale.cli.output import print_json
 from keras_vit_scale.runs import model_file
 
 
@@ -53,7 +53,7 @@ def export(
     if json:
         told = {"model": str(path), "file": str(out), "settings": str(beside), "int8": int8}
         checked = None if found is None else dataclasses.asdict(found)
-        print(json_module.dumps({**told, "check": checked}, indent=1))
+        print_json({**told, "check": checked})
         return
     print(f"Written: {out} and {beside}")
     if found is not None:

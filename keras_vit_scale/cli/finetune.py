@@ -1,6 +1,5 @@
 """`finetune`: a model made one for other images, by the paper's protocol."""
 
-import json as json_module
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from keras_vit_scale.cli.progress import PROGRAM, StepBar
+from keras_vit_scale.cli.output import PROGRAM, print_json, tell, tell_metrics
+from keras_vit_scale.cli.progress import StepBar
 from keras_vit_scale.runs import FineTune, fine_tune, fine_tune_tasks, load_tasks, summary
 
 
@@ -66,19 +66,18 @@ def finetune(
             "Give `data`, perhaps with `test`, or `tasks` instead. "
             f"Received: data={data!r}, test={test!r}, tasks={tasks!r}"
         )
-    options = {"check": check}
     if tasks:
         listed = load_tasks(tasks)
         with StepBar() as bar:
-            rows = fine_tune_tasks(recipe, model, listed, out, on_progress=bar.update, **options)
+            rows = fine_tune_tasks(recipe, model, listed, out, check=check, on_progress=bar.update)
         found = {"folder": str(out), "tasks": rows, "means": summary(rows)}
     else:
         with StepBar() as bar:
             found = fine_tune(
-                recipe, model, data, out, test=test or None, on_progress=bar.update, **options
+                recipe, model, data, out, test=test or None, check=check, on_progress=bar.update
             )
     if json:
-        print(json_module.dumps(found, indent=1))
+        print_json(found)
     elif tasks:
         _tell_tasks(found, check)
     else:
@@ -86,11 +85,6 @@ def finetune(
 
 
 def _tell(found, check):
-    console = Console()
-
-    def tell(line):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     rows = found["rates"]
     if rows:
         table = Table(title="On held-out images", title_justify="left")
@@ -100,7 +94,7 @@ def _tell(found, check):
             diverged = row["accuracy"] is None
             values = ("diverged", "") if diverged else _digits(row["accuracy"], row["loss"])
             table.add_row(f"{row['rate']:g}", *values)
-        console.print(table)
+        Console().print(table)
         tell(f"Best rate: {found['rate']:g}{_edge(rows, found['rate'])}")
     run, folder = found["run"], shlex.quote(found["folder"])
     tell(
@@ -109,8 +103,7 @@ def _tell(found, check):
     )
     if found["test"] is not None:
         tell(f"On {found['test']['images']:,} test images of {found['test']['data']}:")
-        for name in ("accuracy", "top_5_accuracy", "loss"):
-            tell(f"  {name.replace('_', ' ')} {found['test'][name]:.4f}")
+        tell_metrics(found["test"])
     tell(f"Model: {found['folder']}/model.keras")
     tell("Next:")
     if check:
@@ -142,17 +135,15 @@ def _tell_tasks(found, check):
     for group, mean in found["means"].items():
         name = "mean of all tasks" if group == "all" else "mean of the group"
         table.add_row(name, "" if group == "all" else group, "", *_digits(mean))
-    console = Console()
-    console.print(table)
+    Console().print(table)
     folder = found["folder"]
-    lines = [f"Written: {folder}/tasks.csv, and a folder for each task", "Next:"]
+    tell(f"Written: {folder}/tasks.csv, and a folder for each task")
+    tell("Next:")
     if check:
-        lines.append("  the same command without --check, for runs on all images")
+        tell("  the same command without --check, for runs on all images")
     else:
         first = shlex.quote(f"{folder}/{found['tasks'][0]['name']}")
-        lines.append(f"  {PROGRAM} predict {first} PHOTO.jpg")
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        tell(f"  {PROGRAM} predict {first} PHOTO.jpg")
 
 
 def _digits(*values):

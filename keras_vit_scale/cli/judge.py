@@ -1,7 +1,6 @@
 """`evaluate` and `fewshot`: how good a model is, as it stands and as features."""
 
 import dataclasses
-import json as json_module
 import statistics
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from keras_vit_scale.checks import check_fractions
+from keras_vit_scale.cli.output import print_json
 from keras_vit_scale.cli.progress import ImageBar
 from keras_vit_scale.runs import model_file
 
@@ -72,7 +73,7 @@ def evaluate(
         metrics = judge(bar.watch(source), batch_size=batch_size)
     if json:
         found = {"model": str(path), "data": data, "protocol": protocol}
-        print(json_module.dumps({**found, **metrics}, indent=1))
+        print_json({**found, **metrics})
         return
     left_out = metrics.pop("left_out", 0)
     without = f" ({left_out:,} without a label left out)" if left_out else ""
@@ -139,8 +140,7 @@ def fewshot(
     from keras_vit_scale.data import hold_out, open_source
     from keras_vit_scale.evaluation import FewShot, load_classifier
 
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"`test_fraction` must be in (0, 1). Received: {test_fraction}")
+    check_fractions(test_fraction=test_fraction)
     path, source = model_file(model), open_source(data)
     if test:
         examples, tested = source, open_source(test)
@@ -176,7 +176,7 @@ def fewshot(
         )
     if json:
         found = {"model": str(path), "data": data, "test_images": len(tested), "seeds": list(seeds)}
-        print(json_module.dumps({**found, "results": rows}, indent=1))
+        print_json({**found, "results": rows})
         return
     table = Table(
         title=f"Few-shot accuracy on {len(tested):,} images, {len(seeds)} choices of examples",

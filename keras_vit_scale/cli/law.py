@@ -1,13 +1,14 @@
 """`law fit`: the law of anybody's results."""
 
 import dataclasses
-import json as json_module
 import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg
+
+from keras_vit_scale.cli.output import print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,12 +70,12 @@ def law_fit(
         report: Write an interactive page (.html) that needs no network.
         json: Print JSON.
     """
+    from keras_vit_scale.atomic import write_text
     from keras_vit_scale.scaling.bootstrap import tails
     from keras_vit_scale.scaling.evidence import weigh
     from keras_vit_scale.scaling.forms import law_class
     from keras_vit_scale.scaling.report import law_page, law_section
     from keras_vit_scale.scaling.tables import divide, read_table
-    from keras_vit_scale.training.checkpoint import write_text
 
     if not results:
         raise ValueError("Name a CSV file or a study's folder. Received: none")
@@ -126,7 +127,7 @@ def law_fit(
         written.insert(0, report)
     rows = [_row(s, at, level) for s in sections]
     if json:
-        print(json_module.dumps(rows, indent=1))
+        print_json(rows)
         return
     for row in rows:
         _print(row, level)

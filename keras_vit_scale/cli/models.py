@@ -1,10 +1,9 @@
 """`models`: the named sizes."""
 
-import json as json_module
-
 from rich.console import Console
 from rich.table import Table
 
+from keras_vit_scale.cli.output import print_json
 from keras_vit_scale.planning import presets_table
 
 
@@ -28,7 +27,7 @@ def models(
     """
     rows = presets_table(image_size).reset_index().to_dict(orient="records")
     if json:
-        print(json_module.dumps(rows, indent=1))
+        print_json(rows)
         return
     table = Table(title=f"Vision Transformers at {image_size} pixels", title_justify="left")
     for title in ("name", "width", "depth", "MLP", "heads", "patch", "M parameters", "GFLOPs"):

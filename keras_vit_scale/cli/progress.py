@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_vit_scale.cli.output import PROGRAM
 from keras_vit_scale.data import Source
 
 if TYPE_CHECKING:
     from keras_vit_scale.training.progress import Progress as TrainingProgress
-
-PROGRAM = "keras-vit-scale"
 
 
 class StepBar:

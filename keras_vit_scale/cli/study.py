@@ -1,7 +1,6 @@
 """`study run` and `study report`: scaling studies."""
 
 import dataclasses
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from keras_vit_scale.cli.output import print_json, tell
 from keras_vit_scale.cli.progress import StepBar
 
 if TYPE_CHECKING:
@@ -123,17 +123,11 @@ def _report(out: Path, json: bool) -> None:
 
     findings = write_report(out)
     if json:
-        print(json_module.dumps({"folder": str(out), **laws_as_json(findings)}, indent=1))
+        print_json({"folder": str(out), **laws_as_json(findings)})
         return
-    console = Console()
     for shown in most_shots(findings):
-        _show(shown, console)
-    console.print(
-        f"Written: {out}/report.html, frontier.png, law.json, results.csv",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+        _show(shown, Console())
+    tell(f"Written: {out}/report.html, frontier.png, law.json, results.csv")
 
 
 def _show(findings: "Findings", console: Console) -> None:
@@ -170,4 +164,4 @@ def _show(findings: "Findings", console: Console) -> None:
         if lines:
             console.print(f"[bold]{title}[/]")
         for line in lines:
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+            tell(f"  {line}")

@@ -1,14 +1,13 @@
 """`train`: one run in one folder."""
 
-import json as json_module
 import shlex
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import OmitArgPrefixes
 
-from keras_vit_scale.cli.progress import PROGRAM, StepBar
+from keras_vit_scale.cli.output import PROGRAM, print_json, tell, tell_metrics
+from keras_vit_scale.cli.progress import StepBar
 from keras_vit_scale.runs import TrainConfig
 from keras_vit_scale.runs import train as train_run
 
@@ -44,21 +43,15 @@ def train(
     with StepBar() as bar:
         results = train_run(config, out, bar.update)
     if json:
-        print(json_module.dumps({"folder": str(out), **results}, indent=1))
+        print_json({"folder": str(out), **results})
         return
-    console = Console()
-
-    def tell(line):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     tell(
         f"{results['size']}: {results['steps']:,} steps, {results['images_seen']:,} images seen, "
         f"{results['flops']:.3g} FLOPs"
     )
     if results["validation"] is not None:
         tell(f"On {results['validation_images']:,} held-out images:")
-        for name in ("accuracy", "top_5_accuracy", "loss"):
-            tell(f"  {name.replace('_', ' ')} {results['validation'][name]:.4f}")
+        tell_metrics(results["validation"])
     tell(f"Written: {out}/model.keras, results.json, log.csv, config.yaml")
     folder = shlex.quote(str(out))
     tell("Next:")

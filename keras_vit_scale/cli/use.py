@@ -1,6 +1,5 @@
 """`predict` and `embed`: what a model makes of images."""
 
-import json as json_module
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from keras_vit_scale.cli.output import print_json
 from keras_vit_scale.cli.progress import ImageBar
 from keras_vit_scale.runs import model_file
 
@@ -38,9 +38,9 @@ def predict(
         batch_size: Images at a time.
         json: Print JSON.
     """
+    from keras_vit_scale.checks import check_positive_integers
     from keras_vit_scale.evaluation import load_classifier
     from keras_vit_scale.evaluation.classifier import ImageList
-    from keras_vit_scale.models.config import check_positive_integers
 
     check_positive_integers(top=top, batch_size=batch_size)
     path = model_file(model)
@@ -58,7 +58,7 @@ def predict(
         ]
         rows.append({"file": str(file), "classes": classes})
     if json:
-        print(json_module.dumps(rows, indent=1))
+        print_json(rows)
         return
     table = Table()
     table.add_column("file")
@@ -96,11 +96,11 @@ def embed(
         batch_size: Images at a time.
         json: Print JSON.
     """
+    from keras_vit_scale.checks import check_positive_integers
     from keras_vit_scale.data import open_source
     from keras_vit_scale.data.folder import IMAGE_SUFFIXES
     from keras_vit_scale.evaluation import load_classifier
     from keras_vit_scale.evaluation.classifier import ImageList
-    from keras_vit_scale.models.config import check_positive_integers
 
     check_positive_integers(batch_size=batch_size)
     path = model_file(model)
@@ -119,7 +119,7 @@ def embed(
     write(out, columns)
     count, width = columns["features"].shape
     if json:
-        print(json_module.dumps({"file": str(out), "images": count, "features": width}, indent=1))
+        print_json({"file": str(out), "images": count, "features": width})
         return
     print(f"Written: {out}, {count:,} images of {width:,} features")
 

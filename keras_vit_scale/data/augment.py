@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_vit_scale.checks import check_numbers, check_one_of
+
 LIBRARIES = ("keras", "keras_cv")
 
 
@@ -70,18 +72,13 @@ class Augmentation:
                 f"Received: rand_augment={self.rand_augment!r}"
             )
         for name in ("magnitude", "mixup", "cutmix", "cutmix_probability"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={value!r}")
+            check_numbers("in [0, 1]", lambda v: 0 <= v <= 1, **{name: getattr(self, name)})
         if not (self.rand_augment or self.mixes):
             raise ValueError(
                 "An augmentation must have RandAugment, MixUp or CutMix; for none pass "
                 "`augmentation=None`. Received: rand_augment=0, mixup=0, cutmix=0"
             )
-        if self.library not in LIBRARIES:
-            raise ValueError(
-                f"`library` must be one of {LIBRARIES}. Received: library={self.library!r}"
-            )
+        check_one_of(LIBRARIES, library=self.library)
         if self.library == "keras_cv" and importlib.util.find_spec("keras_cv") is None:
             raise ImportError(
                 "`library='keras_cv'` needs KerasCV: pip install 'keras-vit-scale[cv]', "

@@ -3,10 +3,10 @@
 import grain
 import numpy as np
 
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.data.augment import Augmentation
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform, to_input
 from keras_vit_scale.data.sources import Source
-from keras_vit_scale.models.config import check_positive_integers
 
 
 def train_batches(
@@ -59,8 +59,9 @@ def train_batches(
         image, label = example
         return transform(image, rng), label
 
-    # Grain gives seed s in epoch e the permutation of seed s + 1 in epoch e - 1;
-    # spread seeds keep the runs of a study apart.
+    # `seed` and not `shuffle(seed=...)`, by which epoch e of seed s would have the permutation of
+    # epoch e - 1 of seed s + 1. That alone keeps runs apart; the seed is spread besides because
+    # the order of every run that there is follows from it.
     spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
     data = grain.MapDataset.source(source).seed(spread).shuffle().repeat().random_map(augment)
     batches = data.batch(batch_size)

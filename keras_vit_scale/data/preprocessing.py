@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.models.config import image_shape
 
 #: The paper evaluates a central 224 of a short side of 256.
@@ -128,7 +129,7 @@ class TrainTransform:
 
     def __post_init__(self):
         image_shape(self.image_size)
-        _check_option("crop", self.crop, ("inception", "shift", "none"))
+        check_one_of(("inception", "shift", "none"), crop=self.crop)
         if self.max_shift < 0:
             raise ValueError(f"`max_shift` must not be negative. Received: {self.max_shift}")
 
@@ -173,7 +174,7 @@ class EvalTransform:
 
     def __post_init__(self):
         image_shape(self.image_size)
-        _check_option("resize", self.resize, ("short", "squash", "none"))
+        check_one_of(("short", "squash", "none"), resize=self.resize)
         # Below infinity, and no NaN.
         if not 1 <= self.margin < float("inf"):
             raise ValueError(f"`margin` must be at least 1. Received: margin={self.margin!r}")
@@ -188,8 +189,3 @@ class EvalTransform:
         else:
             image = resize(image, (height, width))
         return central_crop(image, size)
-
-
-def _check_option(name, value, options):
-    if value not in options:
-        raise ValueError(f"`{name}` must be one of {options}. Received: {name}={value!r}")

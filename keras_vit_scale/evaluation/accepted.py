@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.data import read_image
 from keras_vit_scale.evaluation.classifier import Classifier, ImageList
 from keras_vit_scale.evaluation.features import extract_features
-from keras_vit_scale.models.config import check_positive_integers
 
 
 class AcceptedImages(ImageList):

@@ -5,7 +5,6 @@ classes and the activation. `keras.saving.load_model` reads the file as it would
 """
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 import keras
 
+from keras_vit_scale.atomic import replacing
 from keras_vit_scale.data import EvalTransform
 from keras_vit_scale.evaluation.classifier import Classifier
 
@@ -75,16 +75,10 @@ def save_classifier(
     # The same layers as a model that was never compiled: Keras would store the optimizer.
     # Not its lists of one input and output, which the loaded model would then ask for.
     bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.keras")
-    try:
+    with replacing(path, ".keras") as temporary:
         bare.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(MEMBER, json.dumps(settings, indent=1))
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_classifier(path: str | Path) -> Classifier:

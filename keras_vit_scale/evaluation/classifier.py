@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import scipy.special
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.data import EvalTransform, Source, read_image
 from keras_vit_scale.data.sources import check_images
 from keras_vit_scale.evaluation.features import extract_features, representation
@@ -51,10 +52,7 @@ class Classifier:
         class_names: Sequence[str],
         activation: str = "softmax",
     ):
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {ACTIVATIONS}. Received: activation={activation!r}"
-            )
+        check_one_of(ACTIVATIONS, activation=activation)
         if not isinstance(transform, EvalTransform):
             raise ValueError(f"`transform` must be an EvalTransform. Received: {transform!r}")
         if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):

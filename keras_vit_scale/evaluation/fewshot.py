@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import scipy.linalg
 
+from keras_vit_scale.checks import check_one_of, check_positive, check_positive_integers
 from keras_vit_scale.data import EvalTransform, Source, Subset
 from keras_vit_scale.evaluation.features import extract_features, representation
-from keras_vit_scale.models.config import check_positive_integers
 
 #: The constant feature, penalised like the others: large, so that it costs little.
 BIAS_FEATURE = 100.0
@@ -143,10 +143,8 @@ class FewShot:
                 f"Received: shots={shots}, seeds={seeds}"
             )
         check_positive_integers(**{f"shots[{i}]": s for i, s in enumerate(shots)})
-        if not l2 > 0:
-            raise ValueError(f"`l2` must be positive. Received: l2={l2}")
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"`dtype` must be 'float32' or 'float64'. Received: dtype={dtype!r}")
+        check_positive(l2=l2)
+        check_one_of(("float32", "float64"), dtype=dtype)
         self.shots, self.seeds, self.l2, self.dtype = tuple(shots), tuple(seeds), l2, dtype
         self.transform, self.batch_size = transform, batch_size
         self.classes = len(train.class_names)

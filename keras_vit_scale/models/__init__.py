@@ -1,7 +1,7 @@
 """Vision Transformers: presets, embeddings, encoder, pooling and builders."""
 
 from keras_vit_scale.models.architecture import Architecture, architecture
-from keras_vit_scale.models.blocks import Block, BlockPooling
+from keras_vit_scale.models.block_layers import Block, BlockPooling
 from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.conversion import from_blocks, to_blocks
 from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding

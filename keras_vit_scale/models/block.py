@@ -136,26 +136,6 @@ def mlp(x, w, *, gelu="tanh", drop=keep_all):
     return ops.einsum("bnm,md->bnd", y, w["mlp_out_kernel"]) + w["mlp_out_bias"]
 
 
-def check_epsilon(epsilon: float) -> None:
-    """Refuses an epsilon that is no positive number, or so large that it is a mistake.
-
-    Raises:
-        ValueError: If it is not above 0 and below 1.
-    """
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
-        raise ValueError(f"`epsilon` must be a number in (0, 1). Received: epsilon={epsilon!r}")
-
-
 def is_half(dtype: Any) -> bool:
     """Whether a dtype has 16 bits or fewer, too few to take statistics in."""
     return keras.backend.standardize_dtype(dtype) in ("float16", "bfloat16")
-
-
-def check_gelu(gelu: str) -> None:
-    """Refuses a form of GELU that there is not.
-
-    Raises:
-        ValueError: If it is not one of `GELUS`.
-    """
-    if gelu not in GELUS:
-        raise ValueError(f"`gelu` must be one of {GELUS}. Received: gelu={gelu!r}")

@@ -1,7 +1,8 @@
 """The shape of a Vision Transformer: five numbers."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+
+from keras_vit_scale.checks import check_positive_integers
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,19 @@ class ViTConfig:
         return self.width // self.heads
 
 
-def check_positive_integers(**values: Any) -> None:
-    """Refuses arguments, given by name, that are not positive integers.
+def image_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of the patches that an image is cut into.
 
     Raises:
-        ValueError: Naming the first that is not.
+        ValueError: If its sides are no multiples of the patch.
     """
-    for name, value in values.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    height, width = image_shape(image_size)
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            "`image_size` must be a multiple of the patch size. "
+            f"Received: image_size={image_size}, patch_size={patch_size}"
+        )
+    return height // patch_size, width // patch_size
 
 
 def check_heads(heads: int, width: int) -> None:

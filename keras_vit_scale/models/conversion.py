@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_vit_scale.models.blocks import Block, BlockPooling
+from keras_vit_scale.models.block_layers import Block, BlockPooling
 from keras_vit_scale.models.dropping import linear_rates
 from keras_vit_scale.models.encoder import Encoder
 from keras_vit_scale.models.pooling import AttentionPooling

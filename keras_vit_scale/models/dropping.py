@@ -15,17 +15,6 @@ SITES = ("attention", "hidden", "mlp")
 BRANCHES = ("attention", "mlp")
 
 
-def check_rates(**rates):
-    """Refuses rates, given by name, that are no numbers in [0, 1).
-
-    Raises:
-        ValueError: Naming the first that is not.
-    """
-    for name, rate in rates.items():
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={rate!r}")
-
-
 def check_seed(seed):
     """Refuses a seed that is neither `None` nor an integer that is not negative.
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.models.tokens import TokenLayer, check_known, check_positions
 
 

@@ -7,17 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vit_scale.checks import check_positive_integers, check_rates
 from keras_vit_scale.models.adapters import WithoutAdapters
-from keras_vit_scale.models.block import (
-    EPSILON,
-    block,
-    block_weights,
-    check_epsilon,
-    check_gelu,
-)
-from keras_vit_scale.models.config import check_heads, check_positive_integers
+from keras_vit_scale.models.block import EPSILON, block, block_weights
 from keras_vit_scale.models.dropping import (
-    check_rates,
     check_seed,
     draw_scales,
     draw_seeds,
@@ -27,12 +20,12 @@ from keras_vit_scale.models.dropping import (
 )
 from keras_vit_scale.models.remat import check_remat, rematerialised
 from keras_vit_scale.models.scan import scan
-from keras_vit_scale.models.tokens import TokenLayer
+from keras_vit_scale.models.tokens import TransformerLayer
 from keras_vit_scale.types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class Encoder(WithoutAdapters, TokenLayer):
+class Encoder(WithoutAdapters, TransformerLayer):
     """`depth` pre-norm Transformer blocks whose weights are stacked.
 
     The encoder has sixteen variables whatever its depth; `kernel[i]` belongs to
@@ -112,10 +105,8 @@ class Encoder(WithoutAdapters, TokenLayer):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        check_positive_integers(depth=depth, heads=heads, mlp_dim=mlp_dim)
-        check_gelu(gelu)
-        check_epsilon(epsilon)
+        super().__init__(heads=heads, mlp_dim=mlp_dim, gelu=gelu, epsilon=epsilon, **kwargs)
+        check_positive_integers(depth=depth)
         check_rates(dropout=dropout, stochastic_depth=stochastic_depth)
         check_seed(seed)
         check_remat(remat)
@@ -123,10 +114,6 @@ class Encoder(WithoutAdapters, TokenLayer):
         if type(unroll) is not bool:
             raise ValueError(f"`unroll` must be True or False. Received: unroll={unroll!r}")
         self.depth = depth
-        self.heads = heads
-        self.mlp_dim = mlp_dim
-        self.gelu = gelu
-        self.epsilon = epsilon
         self.dropout = dropout
         self.stochastic_depth = stochastic_depth
         self.remat = remat
@@ -141,7 +128,6 @@ class Encoder(WithoutAdapters, TokenLayer):
     def build(self, input_shape):
         super().build(input_shape)
         width = input_shape[-1]
-        check_heads(self.heads, width)
         self.blocks, self.frozen = {}, {}
         for name, weight in block_weights(width, self.mlp_dim, self.heads).items():
             # The initializers know their fans, so one draw serves all blocks.
@@ -282,10 +268,6 @@ class Encoder(WithoutAdapters, TokenLayer):
         return {
             **super().get_config(),
             "depth": self.depth,
-            "heads": self.heads,
-            "mlp_dim": self.mlp_dim,
-            "gelu": self.gelu,
-            "epsilon": self.epsilon,
             "dropout": self.dropout,
             "stochastic_depth": self.stochastic_depth,
             "remat": self.remat,

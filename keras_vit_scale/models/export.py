@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.models.conversion import to_blocks
 from keras_vit_scale.models.encoder import Encoder
 

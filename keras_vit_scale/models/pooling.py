@@ -5,21 +5,19 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.models.adapters import WithoutAdapters
 from keras_vit_scale.models.block import (
     EPSILON,
     WeightSpec,
     attention,
     attention_weights,
-    check_epsilon,
-    check_gelu,
     layer_norm,
     mlp,
     mlp_weights,
     norm_weights,
 )
-from keras_vit_scale.models.config import check_heads, check_positive_integers
-from keras_vit_scale.models.tokens import TokenLayer
+from keras_vit_scale.models.tokens import TokenLayer, TransformerLayer
 
 POOLINGS = ("map", "gap", "token")
 
@@ -35,7 +33,7 @@ def map_weights(width: int, mlp_dim: int, heads: int) -> dict[str, WeightSpec]:
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
-class AttentionPooling(WithoutAdapters, TokenLayer):
+class AttentionPooling(WithoutAdapters, TransformerLayer):
     """Multihead attention pooling (MAP): a learned probe attends to all tokens.
 
     `y = attention(probe, tokens)`, without a residual, then `y + mlp(norm(y))`.
@@ -74,19 +72,10 @@ class AttentionPooling(WithoutAdapters, TokenLayer):
         epsilon: float = EPSILON,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        check_positive_integers(heads=heads, mlp_dim=mlp_dim)
-        check_gelu(gelu)
-        check_epsilon(epsilon)
-        self.heads = heads
-        self.mlp_dim = mlp_dim
-        self.gelu = gelu
-        self.epsilon = epsilon
+        super().__init__(heads=heads, mlp_dim=mlp_dim, gelu=gelu, epsilon=epsilon, **kwargs)
 
     def build(self, input_shape):
         super().build(input_shape)
-        width = input_shape[-1]
-        check_heads(self.heads, width)
         self.head = {
             name: self.add_weight(
                 name=name,
@@ -95,7 +84,7 @@ class AttentionPooling(WithoutAdapters, TokenLayer):
                 # The norm computes in float32 whatever the policy.
                 autocast="norm" not in name,
             )
-            for name, weight in map_weights(width, self.mlp_dim, self.heads).items()
+            for name, weight in map_weights(input_shape[-1], self.mlp_dim, self.heads).items()
         }
 
     def call(self, tokens):
@@ -107,15 +96,6 @@ class AttentionPooling(WithoutAdapters, TokenLayer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[-1])
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "heads": self.heads,
-            "mlp_dim": self.mlp_dim,
-            "gelu": self.gelu,
-            "epsilon": self.epsilon,
-        }
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")
@@ -145,6 +125,7 @@ def pooling_layer(
     Raises:
         ValueError: If there is no such option.
     """
+    check_one_of(POOLINGS, pooling=pooling)
     if pooling == "map":
         return AttentionPooling(
             heads, mlp_dim, gelu=gelu, epsilon=epsilon, name="pooling", **kwargs
@@ -152,6 +133,4 @@ def pooling_layer(
     if pooling == "gap":
         # Tokens are (B, N, D) whatever format the user's images have elsewhere.
         return keras.layers.GlobalAveragePooling1D("channels_last", name="pooling", **kwargs)
-    if pooling == "token":
-        return TokenPooling(name="pooling", **kwargs)
-    raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
+    return TokenPooling(name="pooling", **kwargs)

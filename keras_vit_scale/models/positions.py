@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.models.tokens import TokenLayer, check_positions
 
 #: How a model knows where a patch was: a learned embedding, or the sines and cosines of here.

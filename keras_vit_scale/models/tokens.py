@@ -1,8 +1,12 @@
-"""What every layer of tokens shares: it refuses what is no (B, N, D), or has another D."""
+"""What layers of tokens share: a shape that is checked, and where they attend, heads and an MLP."""
 
 from typing import Any
 
 import keras
+
+from keras_vit_scale.checks import check_fractions, check_one_of, check_positive_integers
+from keras_vit_scale.models.block import EPSILON, GELUS
+from keras_vit_scale.models.config import check_heads
 
 
 class TokenLayer(keras.layers.Layer):
@@ -30,6 +34,46 @@ class TokenLayer(keras.layers.Layer):
     def get_config(self):
         # Where a class has none, Keras stores the arguments as they were: a dtype policy it cannot.
         return super().get_config()
+
+
+class TransformerLayer(TokenLayer):
+    """What the encoder, a block and attention pooling have in common.
+
+    Raises:
+        ValueError: If a number is not a positive integer, `heads` does not divide the width,
+            there is no such `gelu`, or `epsilon` is none.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        mlp_dim: int,
+        *,
+        gelu: str = "tanh",
+        epsilon: float = EPSILON,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        check_positive_integers(heads=heads, mlp_dim=mlp_dim)
+        check_one_of(GELUS, gelu=gelu)
+        check_fractions(epsilon=epsilon)
+        self.heads = heads
+        self.mlp_dim = mlp_dim
+        self.gelu = gelu
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        check_heads(self.heads, input_shape[-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "mlp_dim": self.mlp_dim,
+            "gelu": self.gelu,
+            "epsilon": self.epsilon,
+        }
 
 
 def check_known(input_shape, **axes):

@@ -4,8 +4,9 @@ from typing import Any, Protocol
 
 import keras
 
-from keras_vit_scale.models.block import EPSILON, check_epsilon, is_half
-from keras_vit_scale.models.config import ViTConfig, image_shape
+from keras_vit_scale.checks import check_fractions, check_one_of
+from keras_vit_scale.models.block import EPSILON, is_half
+from keras_vit_scale.models.config import ViTConfig, image_grid, image_shape
 from keras_vit_scale.models.embedding import ClassToken, PatchEmbedding, PositionEmbedding
 from keras_vit_scale.models.encoder import Encoder
 from keras_vit_scale.models.pooling import POOLINGS, pooling_layer
@@ -101,19 +102,11 @@ def ViT(
             "`num_classes` must be a positive integer, or None for the representation. "
             f"Received: num_classes={num_classes!r}"
         )
-    if pooling not in POOLINGS:
-        raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
-    if positions not in POSITIONS:
-        raise ValueError(
-            f"`positions` must be one of {POSITIONS}. Received: positions={positions!r}"
-        )
-    check_epsilon(epsilon)
+    check_one_of(POOLINGS, pooling=pooling)
+    check_one_of(POSITIONS, positions=positions)
+    check_fractions(epsilon=epsilon)
     height, width = image_shape(image_size)
-    if height % config.patch_size or width % config.patch_size:
-        raise ValueError(
-            "`image_size` must be a multiple of the patch size. "
-            f"Received: image_size={image_size}, patch_size={config.patch_size}"
-        )
+    rows, columns = image_grid(image_size, config.patch_size)
 
     policy = keras.dtype_policies.get(dtype)
     wide = "float32" if is_half(policy.compute_dtype) else dtype
@@ -122,7 +115,6 @@ def ViT(
     if positions == "learned":
         embed = PositionEmbedding(dtype=dtype, name="position_embedding")
     else:
-        rows, columns = height // config.patch_size, width // config.patch_size
         embed = SinCosPositionEmbedding(rows, columns, dtype=dtype, name="position_embedding")
     x = embed(x)
     if pooling == "token":

@@ -7,13 +7,8 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from keras_vit_scale.optimizers.decoupled import (
-    DecoupledDecay,
-    check_numbers,
-    check_stored_dtype,
-    is_decay_rate,
-    is_positive,
-)
+from keras_vit_scale.checks import check_fractions, check_numbers, check_one_of, check_positive
+from keras_vit_scale.optimizers.decoupled import STORED_DTYPES, DecoupledDecay
 from keras_vit_scale.types import Tensor
 
 
@@ -125,16 +120,14 @@ class Adafactor(DecoupledDecay):
         **kwargs: Any,
     ):
         if momentum is not None:
-            check_numbers("None or in [0, 1)", is_decay_rate, momentum=momentum)
-        check_numbers(
-            "positive",
-            is_positive,
+            check_numbers("None or in [0, 1)", lambda m: 0 <= m < 1, momentum=momentum)
+        check_positive(
             beta_2_exponent=beta_2_exponent,
             epsilon=epsilon,
             min_dim_size_to_factor=min_dim_size_to_factor,
         )
-        check_numbers("in (0, 1)", lambda cap: 0 < cap < 1, beta_2_cap=beta_2_cap)
-        check_stored_dtype(momentum_dtype=momentum_dtype)
+        check_fractions(beta_2_cap=beta_2_cap)
+        check_one_of(STORED_DTYPES, momentum_dtype=momentum_dtype)
         super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.momentum = momentum
         self.momentum_dtype = momentum_dtype

@@ -8,13 +8,8 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from keras_vit_scale.optimizers.decoupled import (
-    DecoupledDecay,
-    check_numbers,
-    check_stored_dtype,
-    is_decay_rate,
-    is_positive,
-)
+from keras_vit_scale.checks import check_one_of, check_positive, check_rates
+from keras_vit_scale.optimizers.decoupled import STORED_DTYPES, DecoupledDecay
 from keras_vit_scale.types import Tensor
 
 
@@ -86,9 +81,9 @@ class AdamW(DecoupledDecay):
         name: str = "adamw",
         **kwargs: Any,
     ):
-        check_numbers("in [0, 1)", is_decay_rate, beta_1=beta_1, beta_2=beta_2)
-        check_numbers("positive", is_positive, epsilon=epsilon)
-        check_stored_dtype(momentum_dtype=momentum_dtype)
+        check_rates(beta_1=beta_1, beta_2=beta_2)
+        check_positive(epsilon=epsilon)
+        check_one_of(STORED_DTYPES, momentum_dtype=momentum_dtype)
         super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.beta_1 = beta_1
         self.beta_2 = beta_2

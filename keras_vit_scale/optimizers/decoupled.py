@@ -1,17 +1,18 @@
 """What the optimizers share: float32 arithmetic, decay by path, rules a block, recorded norms."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from keras_vit_scale.checks import check_numbers
 from keras_vit_scale.optimizers.decay import check_decay, decays_by_path
 from keras_vit_scale.types import Tensor
 
+#: What moments are stored in.
 STORED_DTYPES = ("bfloat16", "float32")
 
 
@@ -73,9 +74,8 @@ class DecoupledDecay(keras.optimizers.Optimizer):
             if type(value) is not bool:
                 raise ValueError(f"`{option}` must be True or False. Received: {option}={value!r}")
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
-        check_numbers(
-            "None or positive", is_positive, **{n: v for n, v in clips.items() if v is not None}
-        )
+        given = {name: value for name, value in clips.items() if value is not None}
+        check_numbers("None or positive", lambda v: 0 < v < math.inf, **given)
         super().__init__(
             learning_rate=learning_rate,
             **clips,
@@ -216,33 +216,3 @@ def global_norm(gradients):
     """The norm of all gradients together, in float32."""
     squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients]
     return ops.sqrt(ops.sum(ops.stack(squares)))
-
-
-def is_positive(number: Any) -> bool:
-    return 0 < number < math.inf
-
-
-def is_decay_rate(number: Any) -> bool:
-    return 0 <= number < 1
-
-
-def check_numbers(rule: str, holds: Callable[[Any], bool], **numbers: Any) -> None:
-    """Refuses a named value that is no number or for which `holds` does not.
-
-    Raises:
-        ValueError: If there is one; it states the `rule`.
-    """
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, Real) or not holds(value):
-            raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
-
-
-def check_stored_dtype(**dtypes: Any) -> None:
-    """Refuses a named dtype that no moment is stored in.
-
-    Raises:
-        ValueError: If there is one.
-    """
-    for name, dtype in dtypes.items():
-        if dtype not in STORED_DTYPES:
-            raise ValueError(f"`{name}` must be one of {STORED_DTYPES}. Received: {name}={dtype!r}")

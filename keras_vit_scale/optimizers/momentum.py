@@ -7,12 +7,8 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from keras_vit_scale.optimizers.decoupled import (
-    DecoupledDecay,
-    check_numbers,
-    check_stored_dtype,
-    is_decay_rate,
-)
+from keras_vit_scale.checks import check_one_of, check_rates
+from keras_vit_scale.optimizers.decoupled import STORED_DTYPES, DecoupledDecay
 from keras_vit_scale.types import Tensor
 
 
@@ -70,8 +66,8 @@ class Momentum(DecoupledDecay):
         name: str = "momentum",
         **kwargs: Any,
     ):
-        check_numbers("in [0, 1)", is_decay_rate, momentum=momentum)
-        check_stored_dtype(momentum_dtype=momentum_dtype)
+        check_rates(momentum=momentum)
+        check_one_of(STORED_DTYPES, momentum_dtype=momentum_dtype)
         super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.momentum = momentum
         self.momentum_dtype = momentum_dtype

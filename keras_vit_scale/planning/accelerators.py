@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_vit_scale.checks import check_one_of
+
 _T, _GIB = 1e12, 2**30
 
 #: Names of the floating-point types that a peak can be asked for.
@@ -52,8 +54,7 @@ class Accelerator:
         >>> accelerator("A100-80GB").peak("bfloat16")
         312000000000000.0
         """
-        if dtype not in DTYPES:
-            raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
+        check_one_of(DTYPES, dtype=dtype)
         return getattr(self, dtype)
 
 

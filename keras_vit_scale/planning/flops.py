@@ -1,5 +1,6 @@
 """Floating-point operations of a model, from its shape: one multiply-add counts as two."""
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.models.config import ViTConfig, image_shape
 from keras_vit_scale.models.pooling import POOLINGS
 from keras_vit_scale.types import Number
@@ -39,8 +40,7 @@ def forward_flops(
     >>> round(forward_flops(preset("L/16")) / 1e9, 1)
     122.5
     """
-    if pooling is not None and pooling not in POOLINGS:
-        raise ValueError(f"`pooling` must be None or one of {POOLINGS}. Received: {pooling!r}")
+    check_one_of((None, *POOLINGS), pooling=pooling)
     c = config
     rows, columns = patch_grid(c, image_size)
     patches = rows * columns

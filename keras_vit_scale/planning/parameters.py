@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from math import prod
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.models import ViTConfig
 from keras_vit_scale.models.block import WeightSpec, block_weights, norm_weights
 from keras_vit_scale.models.pooling import map_weights
@@ -35,10 +36,7 @@ def parameters(
     >>> round(parameters(preset("G/14")) / 1e6)
     1843
     """
-    if positions not in POSITIONS:
-        raise ValueError(
-            f"`positions` must be one of {POSITIONS}. Received: positions={positions!r}"
-        )
+    check_one_of(POSITIONS, positions=positions)
     c = config
     rows, columns = patch_grid(c, image_size)
     total = c.patch_size**2 * 3 * c.width + c.width

@@ -4,8 +4,8 @@ from keras_vit_scale.runs.config import TrainConfig, load_run_config
 from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.fine_tune_run import fine_tune
 from keras_vit_scale.runs.run import RunError, train
+from keras_vit_scale.runs.start import model_file
 from keras_vit_scale.runs.tasks import Task, fine_tune_tasks, load_tasks, summary
-from keras_vit_scale.runs.weights import model_file
 
 __all__ = [
     "FineTune",

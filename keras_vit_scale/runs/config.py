@@ -9,16 +9,22 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from keras_vit_scale.checks import (
+    check_one_of,
+    check_positive,
+    check_positive_integers,
+    check_rates,
+    is_whole,
+)
 from keras_vit_scale.data import Augmentation, EvalTransform, TrainTransform
 from keras_vit_scale.data.preprocessing import MARGIN
 from keras_vit_scale.models import ViTConfig, preset
-from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.models.config import image_grid
 from keras_vit_scale.optimizers import head_and_body
 from keras_vit_scale.optimizers.decay import check_decay
 from keras_vit_scale.runs.plan import Plan, make_plan, make_schedule
 from keras_vit_scale.runs.settings import STRICT, read_settings
-from keras_vit_scale.schedules.durations import is_whole, parse
-from keras_vit_scale.schedules.schedule import check_positive
+from keras_vit_scale.schedules.durations import parse
 
 # The command line is parsed from the class below; these say how a value is shown there.
 Duration = Annotated[int | str, arg(metavar="DURATION")]
@@ -152,29 +158,21 @@ class TrainConfig:
 
     def __post_init__(self):
         for name, hint in typing.get_type_hints(type(self)).items():
-            options = typing.get_args(hint)
-            if typing.get_origin(hint) is Literal and getattr(self, name) not in options:
-                raise ValueError(
-                    f"`{name}` must be one of {options}. Received: {name}={getattr(self, name)!r}"
-                )
+            if typing.get_origin(hint) is Literal:
+                check_one_of(typing.get_args(hint), **{name: getattr(self, name)})
         check_positive_integers(image_size=self.image_size, batch_size=self.batch_size)
         check_positive(peak=self.peak, timescale=self.timescale, clip_norm=self.clip_norm)
-        for name in ("dropout", "stochastic_depth", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be in [0, 1). Received: {name}={getattr(self, name)}"
-                )
+        check_rates(
+            dropout=self.dropout,
+            stochastic_depth=self.stochastic_depth,
+            label_smoothing=self.label_smoothing,
+        )
         if not is_whole(self.seed) or self.seed < 0:
             raise ValueError(f"`seed` must be a whole number from 0. Received: seed={self.seed!r}")
         check_decay(head_and_body(self.head_decay, self.body_decay))
         self._check_validation()
         self._check_ends()
-        patch = self.shape().patch_size
-        if self.image_size % patch:
-            raise ValueError(
-                "`image_size` must be a multiple of the patch size. "
-                f"Received: image_size={self.image_size}, patch_size={patch}"
-            )
+        image_grid(self.image_size, self.shape().patch_size)
         self.train_transform()
         self.eval_transform()
         self.augmentation()

@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 import keras
 from tyro.conf import arg
 
+from keras_vit_scale.checks import check_one_of, check_positive, check_positive_integers
 from keras_vit_scale.models.architecture import Architecture, shape_name
 from keras_vit_scale.models.block import EPSILON
-from keras_vit_scale.models.config import ViTConfig, check_positive_integers
+from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.runs.config import Duration, MaybeDuration, TrainConfig
 from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import loss_function, make_optimizer
 from keras_vit_scale.runs.settings import STRICT
 from keras_vit_scale.schedules.durations import parse
-from keras_vit_scale.schedules.schedule import check_positive
 
 #: What the protocols decide, unless it is said otherwise.
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -152,11 +152,7 @@ class FineTune:
     """Steps between rows of log.csv, as any duration."""
 
     def __post_init__(self):
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(
-                f"`protocol` must be one of {tuple(PROTOCOLS)}. "
-                f"Received: protocol={self.protocol!r}"
-            )
+        check_one_of(PROTOCOLS, protocol=self.protocol)
         flat = self.schedule == "constant"
         defaults = {**PROTOCOLS[self.protocol], "average": "10%" if flat else 0}
         for name, value in defaults.items():

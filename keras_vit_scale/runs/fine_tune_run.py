@@ -17,14 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, open_source
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.config import FREE, TrainConfig
 from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.run import RunDivergedError, RunError, check_folder, open_data, train
-from keras_vit_scale.runs.weights import open_start
-from keras_vit_scale.training.checkpoint import write_text
+from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.progress import Progress
 
 METRICS = ("accuracy", "top_5_accuracy", "loss")
@@ -103,7 +103,7 @@ def fine_tune(
     rows = []
     for rate, (config, folder) in candidates.items():
         rows.append(_judge(config, folder, _labelled(on_progress, f"rate {rate:g}")))
-        write_text(out / "rates.csv", _table(rows))
+        write_text(out / "rates.csv", csv_text(rows))
     rate = best_rate(rows) if rows else rates[0]
     found = {"rates": rows, "rate": rate, "test": None}
     if check:
@@ -176,9 +176,10 @@ def _judge(config, folder, on_progress):
     return {"rate": config.peak, **{name: metrics.get(name) for name in METRICS}}
 
 
-def _table(rows):
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows of the same names as CSV."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, ["rate", *METRICS], lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -17,21 +17,21 @@ Runs stand above `evaluation`, whose classifier is what they end with, and below
 import datetime
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, hold_out, open_source
 from keras_vit_scale.evaluation import Classifier, save_classifier
-from keras_vit_scale.models import ViT, architecture
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.plan import Plan, make_schedule
-from keras_vit_scale.runs.recipe import head_bias, loss_function, make_optimizer
+from keras_vit_scale.runs.recipe import loss_function, make_optimizer
 from keras_vit_scale.runs.settings import differences, settings_text
-from keras_vit_scale.runs.weights import open_start, start_from
+from keras_vit_scale.runs.start import build_model
 from keras_vit_scale.training.averaging import averaged
 from keras_vit_scale.training.callbacks import Cooldown, CSVLog, LearningRate, Throughput
 from keras_vit_scale.training.checkpoint import (
@@ -39,7 +39,6 @@ from keras_vit_scale.training.checkpoint import (
     is_complete,
     restore_checkpoint,
     save_checkpoint,
-    write_text,
 )
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.progress import Progress, StepClock
@@ -138,36 +137,6 @@ def open_data(config: TrainConfig) -> tuple[Source, Source | None]:
     if not config.validation:
         return source, None
     return hold_out(source, config.validation, config.seed, stratified=config.stratified)
-
-
-def build_model(config: TrainConfig, class_names: Sequence[str]) -> keras.Model:
-    """The model at step 0: with random weights, or those of `config.init`.
-
-    Raises:
-        ValueError: If the weights to start from do not fit.
-    """
-    options = {}
-    if config.init is not None:
-        other, classes = open_start(config.init)
-        found = architecture(other)
-        options = {name: getattr(found, name) for name in ("positions", "gelu", "epsilon")}
-    model = ViT(
-        config.shape(),
-        len(class_names),
-        image_size=config.image_size,
-        pooling=config.pooling,
-        head_bias=head_bias(config.loss, len(class_names)),
-        dropout=config.dropout,
-        stochastic_depth=config.stochastic_depth,
-        remat=config.remat,
-        dtype=config.precision,
-        name="vit",
-        **options,
-    )
-    if config.init is not None:
-        same = not config.new_head and classes == tuple(class_names)
-        start_from(model, other, keep_head=same)
-    return model
 
 
 def make_event(config: TrainConfig, plan: Plan) -> Cooldown | None:

@@ -1,19 +1,17 @@
 """One setting on several data sets, and its mean over groups of them, as VTAB reports."""
 
-import csv
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_vit_scale.atomic import write_text
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.fine_tune import FineTune
-from keras_vit_scale.runs.fine_tune_run import check_data, fine_tune, open_test
+from keras_vit_scale.runs.fine_tune_run import check_data, csv_text, fine_tune, open_test
 from keras_vit_scale.runs.settings import STRICT, read_settings
-from keras_vit_scale.runs.weights import open_start
-from keras_vit_scale.training.checkpoint import write_text
+from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.progress import Progress
 
 #: VTAB's groups and the names of their tasks.
@@ -137,11 +135,7 @@ def fine_tune_tasks(
                 "images": judged["images"],
             }
         )
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(Path(out) / "tasks.csv", text.getvalue())
+        write_text(Path(out) / "tasks.csv", csv_text(rows))
     return rows
 
 

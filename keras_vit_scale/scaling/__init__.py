@@ -1,10 +1,10 @@
 """Scaling studies: the runs, their frontier, and the law that is fitted to it."""
 
-from keras_vit_scale.scaling.advice import Advice, Plan, advise, budget_for
+from keras_vit_scale.scaling.advice import Advice, advise, budget_for
 from keras_vit_scale.scaling.bootstrap import FrontierFit, fit_frontier
 from keras_vit_scale.scaling.bottleneck import bottlenecks
 from keras_vit_scale.scaling.budget import Budget, parse_budget
-from keras_vit_scale.scaling.choose import compare_laws
+from keras_vit_scale.scaling.compare import compare_laws
 from keras_vit_scale.scaling.config import (
     DataConfig,
     ProbeConfig,
@@ -16,7 +16,7 @@ from keras_vit_scale.scaling.config import (
 from keras_vit_scale.scaling.curve import LearningCurve, fit_curve
 from keras_vit_scale.scaling.figure import draw_frontier
 from keras_vit_scale.scaling.fit import fit_law
-from keras_vit_scale.scaling.forms import DEFAULT_LAW, LAWS
+from keras_vit_scale.scaling.forms import DEFAULT_LAW, LAWS, law_from_dict
 from keras_vit_scale.scaling.frontier import pareto_frontier
 from keras_vit_scale.scaling.held_out import held_out_predictions
 from keras_vit_scale.scaling.joint import JointLaw, fit_joint_law
@@ -25,8 +25,8 @@ from keras_vit_scale.scaling.law import (
     Law,
     PowerLaw,
     PowerLawWithFloor,
-    law_from_dict,
 )
+from keras_vit_scale.scaling.planner import Plan
 from keras_vit_scale.scaling.published import paper_results
 from keras_vit_scale.scaling.report import write_report
 from keras_vit_scale.scaling.results import collect_results

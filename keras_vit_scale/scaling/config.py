@@ -9,9 +9,15 @@ from typing import Annotated
 
 import pydantic
 
+from keras_vit_scale.checks import (
+    check_fractions,
+    check_one_of,
+    check_positive,
+    check_positive_integers,
+    check_rates,
+)
 from keras_vit_scale.data import EvalTransform, TrainTransform
 from keras_vit_scale.models import ViTConfig, preset
-from keras_vit_scale.models.config import check_positive_integers
 from keras_vit_scale.optimizers import head_and_body
 from keras_vit_scale.optimizers.decay import check_decay
 from keras_vit_scale.runs.settings import (
@@ -139,14 +145,9 @@ class RecipeConfig:
 
     def __post_init__(self):
         check_positive_integers(batch_size=self.batch_size)
-        if not 0 <= self.cooldown < 1:
-            raise ValueError(
-                f"`cooldown` is a part of the duration, in [0, 1). Received: {self.cooldown}"
-            )
-        if self.loss not in ("sigmoid", "softmax"):
-            raise ValueError(f"`loss` must be 'sigmoid' or 'softmax'. Received: {self.loss!r}")
-        if not self.clip_norm > 0:
-            raise ValueError(f"`clip_norm` must be positive. Received: {self.clip_norm}")
+        check_rates(cooldown=self.cooldown)
+        check_one_of(("sigmoid", "softmax"), loss=self.loss)
+        check_positive(clip_norm=self.clip_norm)
         check_decay(head_and_body(self.head_decay, self.body_decay))
 
 
@@ -174,8 +175,7 @@ class ProbeConfig:
                 f"Received: shots={self.shots}, seeds={self.seeds}"
             )
         check_positive_integers(**{f"shots[{i}]": s for i, s in enumerate(self.shots)})
-        if not 0 < self.test_fraction < 1:
-            raise ValueError(f"`test_fraction` must be in (0, 1). Received: {self.test_fraction}")
+        check_fractions(test_fraction=self.test_fraction)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from keras_vit_scale.scaling.drift import fit_robustly, weigh
+from keras_vit_scale.scaling.drift import fit_robustly, fit_with_drift
 from keras_vit_scale.scaling.fit import as_law, binned, unit_free
 from keras_vit_scale.scaling.forms import LAWS
 from keras_vit_scale.scaling.frontier import check_points
@@ -163,7 +163,8 @@ def fit_curve(images: ArrayLike, error: ArrayLike) -> LearningCurve:
     off = kinds[closest].log_error(starts[closest], x)[0] - y
     weights = weights / np.sqrt(1 + (off / tolerance) ** 2)
     told_for = [
-        weigh(kind, x, y, weights, start, noise) for kind, start in zip(kinds, starts, strict=True)
+        fit_with_drift(kind, x, y, weights, start, noise)
+        for kind, start in zip(kinds, starts, strict=True)
     ]
     prior = np.array([AVERAGED[kind.name] for kind in kinds])
     log_weights = np.array([e.log_evidence for e in told_for]) + np.log(prior)[:, None]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_vit_scale.scaling.law import Law
-from keras_vit_scale.scaling.levenberg import levenberg_marquardt
+from keras_vit_scale.scaling.levenberg import levenberg_marquardt, with_priors
 
 #: Variance of drift, in units of the variance of single points' noise.
 DRIFTS = (0.0, 0.3, 3.0, 30.0)
@@ -71,7 +71,7 @@ def fit_robustly(kind, x, y, weights, noise, tolerance):
 
     def model(theta, x):
         value, jacobian = kind.log_error(theta, x[:, :n])
-        return with_usual(theta, value, jacobian)
+        return with_priors(theta, value, jacobian)
 
     vectors, costs = levenberg_marquardt(
         model,
@@ -88,7 +88,7 @@ def fit_robustly(kind, x, y, weights, noise, tolerance):
     return vectors[best], costs[best]
 
 
-def weigh(
+def fit_with_drift(
     kind: type[Law],
     x: np.ndarray,
     y: np.ndarray,
@@ -121,7 +121,7 @@ def weigh(
         which = which[:, 0].astype(int)
         value, jacobian = kind.log_error(theta, np.broadcast_to(x, (len(theta), n)))
         value = np.matmul(whiten[which], value[..., None])[..., 0]
-        return with_usual(theta, value, np.matmul(whiten[which], jacobian))
+        return with_priors(theta, value, np.matmul(whiten[which], jacobian))
 
     every = np.arange(len(tried))
     which = np.tile(every[:, None], n + count)
@@ -153,9 +153,3 @@ def weigh(
     # The mean of the drift at the last point, given all residuals.
     back = np.matmul(whiten.transpose(0, 2, 1), residual[..., None])[..., 0]
     return DriftingLaw(kind, theta, log_evidence, tried * (back @ near[-1]))
-
-
-def with_usual(theta, value, jacobian):
-    """Values (K, N) and derivatives (K, N, P) with the fitted numbers themselves as P more."""
-    own = np.broadcast_to(np.eye(theta.shape[1]), (*theta.shape, theta.shape[1]))
-    return np.concatenate([value, theta], axis=1), np.concatenate([jacobian, own], axis=1)

@@ -96,12 +96,7 @@ def draw_frontier(
             )  # fmt: skip
         ax.plot(inside, law.predict(inside), "-", color="crimson", linewidth=2, label=f"{law}")
         ax.plot(beyond, law.predict(beyond), "--", color="crimson", linewidth=2)
-    ax.set(xscale="log", yscale="log", xlabel=compute_label, ylabel=error_label)
-    ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
-    # Between the powers of ten, 2, 3 and 5 are enough to read an error by.
-    ax.yaxis.set_minor_formatter(
-        matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "235" else "")
-    )
+    log_axes(ax, xlabel=compute_label, ylabel=error_label)
     ax.grid(True, which="both", linewidth=0.3, alpha=0.6)
     ax.legend(fontsize=8)
     if core_days:
@@ -128,6 +123,16 @@ def new_figure(panels: int) -> matplotlib.figure.Figure:
 
         return pyplot.figure(**options)
     return matplotlib.figure.Figure(**options)
+
+
+def log_axes(ax: Axes, **options: Any) -> None:
+    """Makes both axes logarithmic, errors to be read as plain numbers; `options` are `ax.set`'s."""
+    ax.set(xscale="log", yscale="log", **options)
+    ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+    # Between the powers of ten, 2, 3 and 5 are enough to read an error by.
+    ax.yaxis.set_minor_formatter(
+        matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "235" else "")
+    )
 
 
 def draw_findings(findings: Sequence[Findings]) -> matplotlib.figure.Figure:

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_vit_scale.checks import check_one_of, check_positive
 from keras_vit_scale.scaling.forms import DEFAULT_LAW, law_class
 from keras_vit_scale.scaling.frontier import check_points
+from keras_vit_scale.scaling.identify import unidentified
 from keras_vit_scale.scaling.law import Law
 from keras_vit_scale.scaling.levenberg import LOSSES, levenberg_marquardt
 
@@ -63,8 +65,6 @@ def fit_law(
     >>> round(law.b, 3), round(law.c, 3)
     (0.35, 0.09)
     """
-    from keras_vit_scale.scaling.identify import unidentified
-
     kind = law_class(law)
     compute, error, weights = check_fit(kind, compute, error, weights, loss, loss_scale)
     log_x, scale = unit_free(compute)
@@ -174,10 +174,8 @@ def check_fit(
         ValueError: As `fit_law`.
     """
     compute, error = check_points(compute, error)
-    if loss not in LOSSES:
-        raise ValueError(f"`loss` must be one of {list(LOSSES)}. Received: loss={loss!r}")
-    if not loss_scale > 0:
-        raise ValueError(f"`loss_scale` must be positive. Received: loss_scale={loss_scale!r}")
+    check_one_of(LOSSES, loss=loss)
+    check_positive(loss_scale=loss_scale)
     weights = np.ones_like(compute) if weights is None else check_weights(weights, compute)
     counted = weights > 0
     compute, error, weights = (v[counted] for v in (compute, error, weights))

@@ -1,5 +1,9 @@
-"""The laws by name."""
+"""The laws by name: for fits, and for what was stored of one."""
 
+from dataclasses import fields
+from typing import Any
+
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.scaling.law import DoubleSaturatingLaw, Law, PowerLaw, PowerLawWithFloor
 from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 
@@ -20,6 +24,32 @@ def law_class(law: str | type[Law]) -> type[Law]:
     """
     if isinstance(law, type) and issubclass(law, Law):
         return law
-    if law not in LAWS:
-        raise ValueError(f"`law` must be one of {list(LAWS)}. Received: law={law!r}")
+    check_one_of(LAWS, law=law)
     return LAWS[law]
+
+
+def law_from_dict(stored: dict[str, Any]) -> Law:
+    """The law that `to_dict` wrote.
+
+    Raises:
+        ValueError: If the name is unknown, or a field is missing or unknown.
+
+    Example:
+
+    >>> from keras_vit_scale.scaling import DoubleSaturatingLaw, law_from_dict
+    >>> law_from_dict(DoubleSaturatingLaw(0.63, 0.32, 0.12, 0.52).to_dict())
+    DoubleSaturatingLaw(a=0.63, b=0.32, c=0.12, d=0.52)
+    """
+    values = dict(stored)
+    kind = law_class(values.pop("law", None))
+    known = {field.name for field in fields(kind)}
+    missing = set(kind.parameters) - set(values)
+    if missing or not set(values) <= known:
+        raise ValueError(
+            f"A {kind.name!r} law must have the fields {sorted(kind.parameters)}, and may have "
+            f"{sorted(known - set(kind.parameters))}. Received: {sorted(values)}"
+        )
+    for name in ("compute_range", "warnings"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
+    return kind(**values)

@@ -7,10 +7,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from keras_vit_scale.scaling.bootstrap import fit_frontier
-from keras_vit_scale.scaling.choose import hidden_cases
+from keras_vit_scale.scaling.compare import hidden_best, hidden_cases
 from keras_vit_scale.scaling.forms import LAWS, law_class
-from keras_vit_scale.scaling.frontier import check_points, pareto_frontier
+from keras_vit_scale.scaling.frontier import check_points
 from keras_vit_scale.scaling.law import Law
+
+#: What is told of each prediction.
+COLUMNS = (
+    "case", "law", "compute", "error", "reach", "predicted", "off", "low", "high", "held",
+)  # fmt: skip
 
 
 def held_out_predictions(
@@ -66,7 +71,6 @@ def held_out_predictions(
     trunk = None if trunk is None else np.asarray(trunk)
     if cases is None:
         cases = hidden_cases(compute)
-    on = pareto_frontier(compute, error)
     tables = []
     for name, hidden in cases.items():
         hidden = np.asarray(hidden)
@@ -78,8 +82,7 @@ def held_out_predictions(
         seen = ~hidden
         if not seen.any():
             continue
-        most = compute[seen].max()
-        judged = on[hidden[on] & (compute[on] > most)]
+        judged, most = hidden_best(compute, error, hidden), compute[seen].max()
         for kind in kinds if len(judged) else ():
             try:
                 fit = fit_frontier(
@@ -110,16 +113,4 @@ def held_out_predictions(
                     }
                 )
             )
-    columns = [
-        "case",
-        "law",
-        "compute",
-        "error",
-        "reach",
-        "predicted",
-        "off",
-        "low",
-        "high",
-        "held",
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)

@@ -1,7 +1,7 @@
 """Laws of error against compute (or images seen): power laws with floor and shift."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -316,32 +316,3 @@ class DoubleSaturatingLaw(Law):
                     a = np.median(above + b * np.logaddexp(log_x, shift))
                     starts.append([a, np.log(b), np.log(c), shift])
         return np.array(starts)
-
-
-def law_from_dict(stored: dict[str, Any], laws: dict[str, type[Law]] | None = None) -> Law:
-    """The law that `to_dict` wrote.
-
-    Raises:
-        ValueError: If the name is unknown, or a field is missing or unknown.
-
-    Example:
-
-    >>> from keras_vit_scale.scaling import DoubleSaturatingLaw, law_from_dict
-    >>> law_from_dict(DoubleSaturatingLaw(0.63, 0.32, 0.12, 0.52).to_dict())
-    DoubleSaturatingLaw(a=0.63, b=0.32, c=0.12, d=0.52)
-    """
-    from keras_vit_scale.scaling.forms import law_class
-
-    values = dict(stored)
-    kind = law_class(values.pop("law", None))
-    known = {field.name for field in fields(kind)}
-    missing = set(kind.parameters) - set(values)
-    if missing or not set(values) <= known:
-        raise ValueError(
-            f"A {kind.name!r} law must have the fields {sorted(kind.parameters)}, and may have "
-            f"{sorted(known - set(kind.parameters))}. Received: {sorted(values)}"
-        )
-    for name in ("compute_range", "warnings"):
-        if values.get(name) is not None:
-            values[name] = tuple(values[name])
-    return kind(**values)

@@ -1,6 +1,6 @@
 """Levenberg-Marquardt for thousands of small least-squares problems at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -74,6 +74,27 @@ def levenberg_marquardt(
             *(v[part] for v in (x, target, weights, start, lower, upper)),
         )
     return solved, costs
+
+
+def with_priors(
+    theta: np.ndarray, value: np.ndarray, jacobian: np.ndarray, which: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A model's values and derivatives with parameters themselves as further points.
+
+    Such a point's target is what is usual for the parameter, its weight how surely: a normal prior.
+
+    Args:
+        theta: Parameters (K, P).
+        value, jacobian: Of the model, (K, N) and (K, N, P).
+        which: Indices of the parameters that have a prior (Q of them); by default all.
+    """
+    index = np.arange(theta.shape[1]) if which is None else np.asarray(which)
+    own = np.eye(theta.shape[1])[index]
+    own = np.broadcast_to(own, (len(theta), *own.shape))
+    return (
+        np.concatenate([value, theta[:, index]], axis=1),
+        np.concatenate([jacobian, own], axis=1),
+    )
 
 
 def _solve(

@@ -4,6 +4,7 @@ from importlib import resources
 
 import pandas as pd
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.models import preset
 from keras_vit_scale.planning import forward_flops, parameters, tpuv3_core_days, training_flops
 
@@ -62,8 +63,7 @@ def paper_results(table: str) -> pd.DataFrame:
     >>> len(results), float(results["imagenet_10shot"].min())
     (262, 0.151)
     """
-    if table not in TABLES:
-        raise ValueError(f"`table` must be one of {list(TABLES)}. Received: table={table!r}")
+    check_one_of(TABLES, table=table)
     with resources.files("keras_vit_scale.scaling").joinpath(f"paper/{table}.csv").open() as file:
         results = pd.read_csv(file)
     models = {name: preset(name) for name in results["model"].unique()}

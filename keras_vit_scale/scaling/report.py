@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from keras_vit_scale.atomic import write_text
 from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.chart import COSTS, axes_of, cell
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, dump_config, load_config
@@ -18,7 +19,6 @@ from keras_vit_scale.scaling.figure import draw_findings
 from keras_vit_scale.scaling.findings import Findings, describe, find, next_steps
 from keras_vit_scale.scaling.page import Section, number, page, table
 from keras_vit_scale.scaling.results import study_results
-from keras_vit_scale.training.checkpoint import write_text
 
 #: Level of the intervals of a study's page.
 LEVEL = 0.9

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import keras
 
+from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, hold_out, hold_out_classes, open_source
 from keras_vit_scale.evaluation import FewShot, extract_features, representation
 from keras_vit_scale.models import ViT
@@ -41,7 +42,6 @@ from keras_vit_scale.training.checkpoint import (
     is_complete,
     restore_checkpoint,
     save_checkpoint,
-    write_text,
 )
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy

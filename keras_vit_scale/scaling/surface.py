@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import ndtri
 
 from keras_vit_scale.scaling.bootstrap import tails
-from keras_vit_scale.scaling.levenberg import levenberg_marquardt
+from keras_vit_scale.scaling.levenberg import levenberg_marquardt, with_priors
 
 #: Fewest results, of different size or duration, that a surface is fitted to.
 MIN_RESULTS = 6
@@ -290,11 +290,7 @@ def _fit_law(x, y, root, repeats, starts, loss):
         if loss == "squares":
             value = solve_triangular(root, value.T, lower=True).T
             jacobian = np.stack([solve_triangular(root, j, lower=True) for j in jacobian])
-        own = np.broadcast_to(np.eye(len(NAMES))[index], (len(theta), len(index), len(NAMES)))
-        return (
-            np.concatenate([value, theta[:, index]], axis=1),
-            np.concatenate([jacobian, own], axis=1),
-        )
+        return with_priors(theta, value, jacobian, index)
 
     # Before the covariance is known, residuals are in units of a usual deviation.
     unit, scale = (1.0, 1.0) if loss == "squares" else (USUAL_OWN, USUAL_OWN)

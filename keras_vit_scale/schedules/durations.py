@@ -2,10 +2,10 @@
 
 import difflib
 import math
-import numbers
 import re
 from fractions import Fraction
-from typing import TypeGuard
+
+from keras_vit_scale.checks import is_whole
 
 # What a duration in this unit is made steps with.
 NEEDED = {
@@ -119,8 +119,3 @@ def parse(duration: str) -> tuple[Fraction, str]:
     if unit == "%" and amount > 100:
         raise ValueError(f"A part of a run must be at most 100 %. Received: {duration!r}")
     return amount, unit
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a value is an integer of any kind; `True` and `False` are none."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -2,8 +2,9 @@
 
 import keras
 
+from keras_vit_scale.checks import check_numbers
 from keras_vit_scale.schedules import factors
-from keras_vit_scale.schedules.schedule import Schedule, is_real
+from keras_vit_scale.schedules.schedule import Schedule
 from keras_vit_scale.types import Tensor
 
 
@@ -36,10 +37,7 @@ class FixedLength(Schedule):
                 "`decay_steps` must be a positive whole number of steps. "
                 f"Received: decay_steps={decay_steps!r}"
             )
-        if not is_real(final) or not 0 <= final <= 1:
-            raise ValueError(
-                f"`final` must be a fraction of the peak, in [0, 1]. Received: final={final!r}"
-            )
+        check_numbers("a fraction of the peak, in [0, 1]", lambda f: 0 <= f <= 1, final=final)
         self.decay_steps = decay_steps
         self.final = float(final)
 

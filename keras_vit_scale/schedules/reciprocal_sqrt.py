@@ -2,8 +2,9 @@
 
 import keras
 
+from keras_vit_scale.checks import check_positive
 from keras_vit_scale.schedules import factors
-from keras_vit_scale.schedules.schedule import Schedule, check_positive
+from keras_vit_scale.schedules.schedule import Schedule
 from keras_vit_scale.types import Tensor
 
 

@@ -1,11 +1,10 @@
 """What every schedule has: a peak, a warm-up to it, and a cooldown that can end it anywhere."""
 
-import math
-import numbers
-from typing import Any, Self
+from typing import Self
 
 import keras
 
+from keras_vit_scale.checks import check_positive
 from keras_vit_scale.schedules import factors
 from keras_vit_scale.types import Tensor
 
@@ -80,22 +79,6 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             "total_steps": self.total_steps,
             "cooldown_steps": self.cooldown_steps,
         }
-
-
-def is_real(value: object) -> bool:
-    """Whether a value is a real number of any kind; `True` and `False` are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def check_positive(**values: Any) -> None:
-    """Refuses a named value that is not a finite number above 0.
-
-    Raises:
-        ValueError: If one is not.
-    """
-    for name, value in values.items():
-        if not is_real(value) or not 0 < value < math.inf:
-            raise ValueError(f"`{name}` must be positive. Received: {name}={value!r}")
 
 
 def check_durations(warmup_steps: int, total_steps: int | None, cooldown_steps: int) -> None:

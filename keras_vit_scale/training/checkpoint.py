@@ -10,7 +10,6 @@ never half. The arrays are the same on every backend.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import keras
 import ml_dtypes  # noqa: F401  (teaches NumPy the names of bfloat16 and its kin)
 import numpy as np
 from safetensors.numpy import load_file, save_file
+
+from keras_vit_scale.atomic import flush, write_text
 
 FORMAT_VERSION = 1
 # What Keras calls the state of a SeedGenerator.
@@ -71,7 +72,7 @@ def save_checkpoint(directory: str | Path, model: keras.Model, step: int) -> Non
         for name, variable in training_state(model).items()
     }
     save_file(arrays, directory / ARRAYS)
-    _flush(directory / ARRAYS)
+    flush(directory / ARRAYS)
     manifest = {
         "format": FORMAT_VERSION,
         "step": step,
@@ -140,24 +141,6 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
 def is_complete(directory: str | Path) -> bool:
     """Whether a checkpoint was written to its end."""
     return (Path(directory) / MANIFEST).is_file()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file by `text` at once: readers and crashes see the old or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    _flush(temporary)
-    os.replace(temporary, path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(array: np.ndarray) -> str:

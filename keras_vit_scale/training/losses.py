@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_vit_scale.checks import check_numbers
+
 
 def sigmoid_cross_entropy(targets, logits):
     """Binary cross-entropy of every class, (B, C), stable for large logits."""
@@ -64,10 +66,7 @@ class SigmoidCrossEntropy(keras.losses.Loss):
         name: str = "sigmoid_cross_entropy",
         dtype: str | None = None,
     ):
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(
-                f"`label_smoothing` must be in [0, 1]. Received: label_smoothing={label_smoothing}"
-            )
+        check_numbers("in [0, 1]", lambda s: 0 <= s <= 1, label_smoothing=label_smoothing)
         if dtype is None:
             dtype = "float64" if keras.config.floatx() == "float64" else "float32"
         super().__init__(name=name, reduction=reduction, dtype=dtype)

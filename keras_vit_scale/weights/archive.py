@@ -20,14 +20,10 @@ from keras_vit_scale.weights import hdf5
 from keras_vit_scale.weights.declared import MAX_BYTES, ArrayInfo, WeightsError, check_total
 from keras_vit_scale.weights.files import open_file, size_of
 from keras_vit_scale.weights.folder import Parts, parts_of, read_config
-from keras_vit_scale.weights.npz import NpzFile, write_npz
-from keras_vit_scale.weights.safetensors_file import SafetensorsFile, write_safetensors
+from keras_vit_scale.weights.npz import NpzFile
+from keras_vit_scale.weights.safetensors_file import SafetensorsFile
 from keras_vit_scale.weights.torch_file import TorchFile, is_torch
 from keras_vit_scale.weights.zip_archive import open_zip
-
-__all__ = [
-    "Archive", "ArrayInfo", "WeightsError", "open_archive", "write_npz", "write_safetensors",
-]  # fmt: skip
 
 
 class Format(Protocol):
@@ -116,7 +112,8 @@ def open_archive(
 
     >>> import tempfile
     >>> import numpy as np
-    >>> from keras_vit_scale.weights.archive import open_archive, write_npz
+    >>> from keras_vit_scale.weights.archive import open_archive
+    >>> from keras_vit_scale.weights.npz import write_npz
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_npz(f"{folder}/vit.npz", {"head/bias": np.array([1.0, 2.0], "float32")})
     ...     with open_archive(folder) as archive:

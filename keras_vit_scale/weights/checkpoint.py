@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit_scale.checks import check_fractions, check_one_of, check_positive_integers
 from keras_vit_scale.models.architecture import Architecture, usual_heads
-from keras_vit_scale.models.block import check_epsilon, check_gelu
+from keras_vit_scale.models.block import GELUS
 from keras_vit_scale.models.config import ViTConfig, image_shape
 from keras_vit_scale.models.pooling import POOLINGS
-from keras_vit_scale.weights.archive import Archive, WeightsError, open_archive
+from keras_vit_scale.weights.archive import Archive, open_archive
 from keras_vit_scale.weights.big_vision import BIG_VISION
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.keras_hub import KERAS_HUB, Preset, open_preset
 from keras_vit_scale.weights.layout import Row, Shape
 from keras_vit_scale.weights.refusals import refuse_unknown_parts
@@ -137,7 +139,7 @@ class Checkpoint:
         try:
             config = ViTConfig(width, self.depth, mlp_dim, heads, patch_rows)
             size = image_shape(said["image_size"]) if "image_size" in said else None
-            check_epsilon(epsilon)
+            check_fractions(epsilon=epsilon)
         except (ValueError, TypeError) as error:
             raise WeightsError(f"The file must describe a Vision Transformer. {error}") from error
         return Architecture(
@@ -310,14 +312,12 @@ def check_options(pooling, gelu, epsilon, heads, grid):
     Raises:
         ValueError: Naming the first that is.
     """
-    if pooling is not None and pooling not in POOLINGS:
-        raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
-    if gelu is not None:
-        check_gelu(gelu)
+    check_one_of((None, *POOLINGS), pooling=pooling)
+    check_one_of((None, *GELUS), gelu=gelu)
     if epsilon is not None:
-        check_epsilon(epsilon)
-    if heads is not None and (type(heads) is not int or heads < 1):
-        raise ValueError(f"`heads` must be a positive integer. Received: heads={heads!r}")
+        check_fractions(epsilon=epsilon)
+    if heads is not None:
+        check_positive_integers(heads=heads)
     if grid is not None:
         grid_sides = tuple(grid)
         if len(grid_sides) != 2 or any(type(n) is not int or n < 1 for n in grid_sides):

@@ -20,8 +20,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from keras_vit_scale.atomic import replacing
 from keras_vit_scale.weights.declared import MAX_BYTES, WeightsError
-from keras_vit_scale.weights.files import CHUNK, replacing
+from keras_vit_scale.weights.files import CHUNK
 
 #: Seconds without a byte after which a server has gone.
 TIMEOUT = 60
@@ -47,7 +48,7 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     try:
         with opened(url) as (stream, size):
             _check_size(url, size, sha256, path.parent)
-            with replacing(path) as file:
+            with replacing(path) as new, open(new, "wb") as file:
                 _copy(url, stream, size, file, sha256)
     except (WeightsError, ImportError):
         raise

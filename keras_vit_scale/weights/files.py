@@ -1,10 +1,7 @@
-"""Files on the disk: opened once, read into arrays at an offset, replaced at once."""
+"""Files on the disk: opened once, read into arrays at an offset."""
 
 import os
 import stat
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -73,26 +70,3 @@ def fill(array: np.ndarray, file: BufferedReader) -> memoryview:
             )
         done += count
     return view
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` when all of it is on the disk.
-
-    A crash, an error or a full disk leaves what was there before.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

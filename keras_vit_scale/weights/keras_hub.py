@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_vit_scale.weights.archive import Archive, WeightsError, open_archive
-from keras_vit_scale.weights.declared import parse_json
+from keras_vit_scale.weights.archive import Archive, open_archive
+from keras_vit_scale.weights.declared import WeightsError, parse_json
 from keras_vit_scale.weights.files import read_small
 from keras_vit_scale.weights.layout import TABLE, Layout, Row
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -176,6 +176,27 @@ def attention_rows(ours: str, names: Mapping[str, str], optional: bool = False) 
             Row(f"{ours}{name}_bias", f"{theirs}.bias", FLAT, optional=optional and name != "out")
         )
     return tuple(rows)
+
+
+def joined_rows(
+    ours: str, theirs: str, names: Sequence[str] = ("query", "key", "value"), optional: bool = False
+) -> tuple[Row, ...]:
+    """Rows of attention in a project that joins the torch linear layers of some names to one.
+
+    Args:
+        ours: Beginning of our names.
+        theirs: The name there, before "weight" and "bias".
+        names: What is joined, in its order.
+        optional: Whether files may leave the biases out.
+    """
+    return tuple(
+        Row(
+            f"{ours}{name}_{kind}", f"{theirs}{ending}", form, part, len(names),
+            optional=optional and kind == "bias",
+        )
+        for part, name in enumerate(names)
+        for kind, ending, form in (("kernel", "weight", LINEAR), ("bias", "bias", FLAT))
+    )  # fmt: skip
 
 
 def linear_rows(names: Mapping[str, str]) -> tuple[Row, ...]:

@@ -10,13 +10,14 @@ from typing import Any
 
 import keras
 
+from keras_vit_scale.checks import check_one_of, check_positive_integers
 from keras_vit_scale.models.architecture import architecture, preset_name, weights_of
-from keras_vit_scale.models.config import check_positive_integers, image_shape
+from keras_vit_scale.models.config import image_grid, image_shape
 from keras_vit_scale.models.vit import ViT
-from keras_vit_scale.weights.archive import WeightsError
 from keras_vit_scale.weights.checkpoint import PATCHES, check_options, open_checkpoint
-from keras_vit_scale.weights.positions import check_method
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.reading import read_weights
+from keras_vit_scale.weights.resampling import METHODS
 from keras_vit_scale.weights.sources import locate
 
 #: How many problems an error lists; a file may have millions.
@@ -103,7 +104,7 @@ def from_pretrained(
     ((None, 32, 48, 3), (None, 3))
     """
     check_options(pooling, gelu, epsilon, heads, grid)
-    check_method(resample)
+    check_one_of(METHODS, resample=resample)
     if patch_size is not None:
         check_positive_integers(patch_size=patch_size)
     if num_classes is not ... and num_classes is not None:
@@ -120,7 +121,7 @@ def from_pretrained(
             num_classes=classes if classes == found.num_classes else None,
         )
         size = wanted.image_size if image_size is None else image_shape(image_size)
-        wanted = replace(wanted, grid=_grid(size, wanted.config.patch_size))
+        wanted = replace(wanted, grid=image_grid(size, wanted.config.patch_size))
         shapes = wanted.shapes()
         # Patches may be resampled: the kernel there has the size of the file's.
         there = shapes | {PATCHES: found.shapes()[PATCHES]}
@@ -195,10 +196,9 @@ def load_weights_from(
     ...     kvs.save_weights_as(model, f"{folder}/vit.npz", format="big_vision")
     ...     kvs.load_weights_from(other, f"{folder}/vit.npz", head="keep")
     """
-    if head not in ("file", "keep"):
-        raise ValueError(f"`head` must be 'file' or 'keep'. Received: head={head!r}")
+    check_one_of(("file", "keep"), head=head)
     check_options(None, None, None, None, grid)
-    check_method(resample)
+    check_one_of(METHODS, resample=resample)
     ours = architecture(model)
     wanted = ours if head == "file" else replace(ours, num_classes=None)
     path = locate(source, sha256=sha256, revision=revision, file=file)
@@ -266,18 +266,3 @@ def _give(variable, value):
         variable._initializer = lambda _, dtype: keras.ops.convert_to_tensor(value, dtype)
     else:
         variable.assign(value)
-
-
-def _grid(size, patch_size):
-    """Rows and columns of patches.
-
-    Raises:
-        ValueError: If the images are no multiple of the patch.
-    """
-    height, width = size
-    if height % patch_size or width % patch_size:
-        raise ValueError(
-            "`image_size` must be a multiple of the patch size. "
-            f"Received: image_size={size}, patch_size={patch_size}"
-        )
-    return height // patch_size, width // patch_size

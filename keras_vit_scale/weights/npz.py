@@ -12,6 +12,7 @@ from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 
+from keras_vit_scale.atomic import replacing
 from keras_vit_scale.weights.declared import (
     ArrayInfo,
     WeightsError,
@@ -20,7 +21,7 @@ from keras_vit_scale.weights.declared import (
     check_total,
     declare,
 )
-from keras_vit_scale.weights.files import CHUNK, replacing
+from keras_vit_scale.weights.files import CHUNK
 from keras_vit_scale.weights.zip_archive import open_zip
 
 MAGIC = b"\x93NUMPY"
@@ -136,7 +137,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     >>> import tempfile
     >>> import numpy as np
-    >>> from keras_vit_scale.weights.archive import write_npz
+    >>> from keras_vit_scale.weights.npz import write_npz
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_npz(f"{folder}/w.npz", {"params/head/bias": np.arange(3)})
     ...     np.load(f"{folder}/w.npz")["params/head/bias"]
@@ -145,7 +146,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     arrays = {check_name(name): np.asarray(array) for name, array in arrays.items()}
     for name, array in arrays.items():
         check_dtype(name, array.dtype)
-    with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(Path(path)) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(name + SUFFIX, "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)

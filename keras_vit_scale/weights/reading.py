@@ -9,7 +9,7 @@ import numpy as np
 from keras_vit_scale.models.architecture import Architecture
 from keras_vit_scale.weights.checkpoint import PATCHES, POSITION, TOKEN, Checkpoint
 from keras_vit_scale.weights.layout import Row, Shape
-from keras_vit_scale.weights.positions import resample_patches, resample_positions
+from keras_vit_scale.weights.resampling import resample_patches, resample_positions
 
 
 def read_weights(

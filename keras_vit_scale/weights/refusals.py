@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from keras_vit_scale.weights.archive import WeightsError
+from keras_vit_scale.weights.declared import WeightsError
 
 #: Each part that our architecture lacks, and the names that give it away.
 FEATURES = {

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from keras_vit_scale.atomic import replacing
 from keras_vit_scale.weights.declared import (
     MAX_HEADER,
     ArrayInfo,
@@ -25,7 +26,7 @@ from keras_vit_scale.weights.declared import (
     declare,
     parse_json,
 )
-from keras_vit_scale.weights.files import read_array, replacing, size_of
+from keras_vit_scale.weights.files import read_array, size_of
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": ml_dtypes.bfloat16,
@@ -131,7 +132,8 @@ def write_safetensors(
 
     >>> import tempfile
     >>> import numpy as np
-    >>> from keras_vit_scale.weights.archive import open_archive, write_safetensors
+    >>> from keras_vit_scale.weights.archive import open_archive
+    >>> from keras_vit_scale.weights.safetensors_file import write_safetensors
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_safetensors(f"{folder}/w.safetensors", {"kernel": np.ones((2, 3), "float32")})
     ...     with open_archive(f"{folder}/w.safetensors") as archive:
@@ -155,7 +157,7 @@ def write_safetensors(
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    with replacing(Path(path)) as file:
+    with replacing(Path(path)) as new, open(new, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in order:
             file.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)

@@ -9,13 +9,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.models.architecture import Architecture, architecture, weights_of
 from keras_vit_scale.models.positions import sincos_2d
 from keras_vit_scale.types import Tensor
-from keras_vit_scale.weights.archive import write_npz, write_safetensors
 from keras_vit_scale.weights.big_vision import BIG_VISION
 from keras_vit_scale.weights.checkpoint import POSITION, TOKEN
 from keras_vit_scale.weights.layout import Layout
+from keras_vit_scale.weights.npz import write_npz
+from keras_vit_scale.weights.safetensors_file import write_safetensors
 from keras_vit_scale.weights.timm import GELUS, POOLINGS, TIMM
 from keras_vit_scale.weights.transformers import SIGLIP, VIT
 
@@ -53,8 +55,7 @@ def save_weights_as(model: keras.Model, path: str | Path, format: str) -> None:
     ...     kvs.from_pretrained(folder).name
     'ViT_mu_8'
     """
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
+    check_one_of(FORMATS, format=format)
     path = Path(path)
     if (path.suffix == ".npz") != (format == "big_vision"):
         raise ValueError(

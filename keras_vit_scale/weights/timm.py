@@ -2,15 +2,13 @@
 
 import re
 
-from keras_vit_scale.weights.archive import WeightsError
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.layout import (
     CONVOLUTION,
-    FLAT,
-    FROM_HEADS,
-    LINEAR,
-    SAME,
     Layout,
     Row,
+    attention_rows,
+    joined_rows,
     linear_rows,
     norm_rows,
 )
@@ -67,26 +65,11 @@ TIMM = Layout(
             "norm/": "norm",
             "pooling/mlp_norm": "attn_pool.norm",
         }),
-        *(
-            Row(
-                f"encoder/{name}_{kind}", f"blocks.{{i}}.attn.qkv.{theirs}", form, part, 3,
-                optional=kind == "bias",
-            )
-            for part, name in enumerate(("query", "key", "value"))
-            for kind, theirs, form in (("kernel", "weight", LINEAR), ("bias", "bias", FLAT))
-        ),
-        Row("encoder/out_kernel", "blocks.{i}.attn.proj.weight", FROM_HEADS),
-        Row("encoder/out_bias", "blocks.{i}.attn.proj.bias"),
-        Row("pooling/probe", "attn_pool.latent", SAME),
-        Row("pooling/query_kernel", "attn_pool.q.weight", LINEAR),
-        Row("pooling/query_bias", "attn_pool.q.bias", FLAT),
-        *(
-            Row(f"pooling/{name}_{kind}", f"attn_pool.kv.{theirs}", form, part, 2)
-            for part, name in enumerate(("key", "value"))
-            for kind, theirs, form in (("kernel", "weight", LINEAR), ("bias", "bias", FLAT))
-        ),
-        Row("pooling/out_kernel", "attn_pool.proj.weight", FROM_HEADS),
-        Row("pooling/out_bias", "attn_pool.proj.bias"),
+        *joined_rows("encoder/", "blocks.{i}.attn.qkv.", optional=True),
+        *attention_rows("encoder/", {"out": "blocks.{i}.attn.proj"}),
+        Row("pooling/probe", "attn_pool.latent"),
+        *joined_rows("pooling/", "attn_pool.kv.", ("key", "value")),
+        *attention_rows("pooling/", {"query": "attn_pool.q", "out": "attn_pool.proj"}),
         *linear_rows({
             "encoder/mlp_in": "blocks.{i}.mlp.fc1",
             "encoder/mlp_out": "blocks.{i}.mlp.fc2",

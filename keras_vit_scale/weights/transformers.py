@@ -1,15 +1,13 @@
 """Files of Hugging Face transformers: its ViT, and the vision tower of its SigLIP."""
 
-from keras_vit_scale.weights.archive import WeightsError
+from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.layout import (
     CONVOLUTION,
-    FLAT,
-    FROM_HEADS,
-    LINEAR,
     TABLE,
     Layout,
     Row,
     attention_rows,
+    joined_rows,
     linear_rows,
     norm_rows,
 )
@@ -86,9 +84,6 @@ VIT = Layout(
     renames=((r"^(?=(embeddings|encoder|layernorm|pooler)\.)", "vit."),),
 )
 
-#: torch.nn.MultiheadAttention joins query, key and value.
-_IN_PROJ = "vision_model.head.attention.in_proj"
-
 SIGLIP = Layout(
     name="transformers",
     rows=(
@@ -110,14 +105,10 @@ SIGLIP = Layout(
                 "out": "vision_model.encoder.layers.{i}.self_attn.out_proj",
             },
         ),
-        *(
-            Row(f"pooling/{name}_{kind}", f"{_IN_PROJ}_{theirs}", form, part, 3)
-            for part, name in enumerate(("query", "key", "value"))
-            for kind, theirs, form in (("kernel", "weight", LINEAR), ("bias", "bias", FLAT))
-        ),
         Row("pooling/probe", "vision_model.head.probe"),
-        Row("pooling/out_kernel", "vision_model.head.attention.out_proj.weight", FROM_HEADS),
-        Row("pooling/out_bias", "vision_model.head.attention.out_proj.bias"),
+        # torch.nn.MultiheadAttention joins query, key and value.
+        *joined_rows("pooling/", "vision_model.head.attention.in_proj_"),
+        *attention_rows("pooling/", {"out": "vision_model.head.attention.out_proj"}),
         *norm_rows(
             {
                 "encoder/attention_norm": "vision_model.encoder.layers.{i}.layer_norm1",

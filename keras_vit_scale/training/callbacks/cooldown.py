@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.training.callbacks.steps import StepCounter, own_optimizer
 from keras_vit_scale.types import Logs
 

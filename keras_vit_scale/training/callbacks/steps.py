@@ -16,7 +16,7 @@ import time
 
 import keras
 
-from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.types import Logs
 
 # Left in the `logs` of `on_train_begin` by a logger, for the callbacks after it.

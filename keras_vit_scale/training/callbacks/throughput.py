@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_vit_scale.models import AttentionPooling, Encoder, PatchEmbedding, ViTConfig
-from keras_vit_scale.models.config import check_positive_integers
+from keras_vit_scale.checks import check_positive, check_positive_integers
+from keras_vit_scale.models import architecture
 from keras_vit_scale.planning import forward_flops, this_accelerator, training_flops
 from keras_vit_scale.training.callbacks.steps import StepCallback, steps_done
 from keras_vit_scale.types import Logs
@@ -23,26 +23,15 @@ def vit_training_flops(model: keras.Model) -> float | None:
     >>> vit_training_flops(model) / forward
     3.0
     """
-    layers = {layer.name: layer for layer in model.layers}
-    patches, encoder = layers.get("patch_embedding"), layers.get("encoder")
-    if not isinstance(patches, PatchEmbedding) or not isinstance(encoder, Encoder):
+    try:
+        found = architecture(model)
+    except ValueError:
         return None
-    config = ViTConfig(
-        width=patches.width,
-        depth=encoder.depth,
-        mlp_dim=encoder.mlp_dim,
-        heads=encoder.heads,
-        patch_size=patches.patch_size,
-    )
-    if "class_token" in layers:
-        pooling = "token"
-    else:
-        pooling = "map" if isinstance(layers.get("pooling"), AttentionPooling) else "gap"
     forward = forward_flops(
-        config,
-        tuple(model.input_shape[1:3]),
-        pooling=pooling,
-        num_classes=layers["head"].units if "head" in layers else None,
+        found.config,
+        found.image_size,
+        pooling=found.pooling,
+        num_classes=found.num_classes,
     )
     return training_flops(forward, 1)
 
@@ -113,8 +102,8 @@ class Throughput(StepCallback):
         if batch_size is not None:
             check_positive_integers(batch_size=batch_size)
         for name, value in {"flops_per_image": flops_per_image, "peak_flops": peak_flops}.items():
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+            if value is not None:
+                check_positive(**{name: value})
         self.batch_size = batch_size
         self.flops_per_image, self.peak_flops = flops_per_image, peak_flops
 

@@ -6,44 +6,22 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_vit_scale.models.block import EPSILON, check_epsilon, check_gelu
-from keras_vit_scale.models.config import check_heads, check_positive_integers
-from keras_vit_scale.models.dropping import (
-    check_rates,
-    check_seed,
-    draw_scales,
-    drop_features,
-)
-from keras_vit_scale.models.tokens import TokenLayer
+from keras_vit_scale.checks import check_rates
+from keras_vit_scale.models.dropping import check_seed, draw_scales, drop_features
+from keras_vit_scale.models.tokens import TransformerLayer
 from keras_vit_scale.types import Tensor
 
 
-class AttentionAndMLP(TokenLayer):
+class AttentionAndMLP(TransformerLayer):
     """What a block and attention pooling share: attention, a norm and two dense layers."""
 
-    def __init__(
-        self,
-        heads: int,
-        mlp_dim: int,
-        *,
-        gelu: str = "tanh",
-        epsilon: float = EPSILON,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        check_positive_integers(heads=heads, mlp_dim=mlp_dim)
-        check_gelu(gelu)
-        check_epsilon(epsilon)
-        self.heads = heads
-        self.mlp_dim = mlp_dim
-        self.gelu = gelu
-        self.epsilon = epsilon
+    def __init__(self, heads: int, mlp_dim: int, **kwargs: Any):
+        super().__init__(heads, mlp_dim, **kwargs)
         self._quantised: dict[str, Any] = {}
 
     def build(self, input_shape):
         super().build(input_shape)
         width, dtype = input_shape[-1], self.dtype_policy
-        check_heads(self.heads, width)
         self.attention = keras.layers.MultiHeadAttention(
             self.heads, width // self.heads, dtype=dtype, name="attention"
         )
@@ -95,13 +73,7 @@ class AttentionAndMLP(TokenLayer):
         return weights | _norm_weights(self.mlp_norm)
 
     def get_config(self):
-        config = {
-            **super().get_config(),
-            "heads": self.heads,
-            "mlp_dim": self.mlp_dim,
-            "gelu": self.gelu,
-            "epsilon": self.epsilon,
-        }
+        config = super().get_config()
         quantised = self._quantised
         if self.built:
             quantised = {

@@ -24,7 +24,7 @@ def information_criteria(points: int, parameters: int, rms_log_error: float) -> 
 
     Example:
 
-    >>> from keras_vit_scale.scaling.choose import information_criteria
+    >>> from keras_vit_scale.scaling.compare import information_criteria
     >>> less, more = (information_criteria(12, p, 0.01)["aicc"] for p in (2, 4))
     >>> round(more - less, 3)  # 2 k + 2 k (k + 1) / (n - k - 1) for k = 3 and 5
     11.0
@@ -126,16 +126,23 @@ def hidden_cases(
     return {name: hidden for name, hidden in cases.items() if hidden.any() and not hidden.all()}
 
 
+def hidden_best(compute: np.ndarray, error: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """The results that predictions are judged by, as indices.
+
+    Those of the whole frontier that were hidden and cost more than any that was not.
+    """
+    on = pareto_frontier(compute, error)
+    return on[hidden[on] & (compute[on] > compute[~hidden].max())]
+
+
 def held_out_error(
     kind: type[Law], compute: np.ndarray, error: np.ndarray, hidden: np.ndarray
 ) -> float | None:
     """Root mean square log error of a law, fitted without the hidden results, at the best of them.
 
-    Judged are the points of the whole frontier that were hidden and cost more than any
-    that was not; `None` if there are none, or too little is left to fit.
+    `None` if there are none (`hidden_best`), or too little is left to fit.
     """
-    on = pareto_frontier(compute, error)
-    beyond = on[hidden[on] & (compute[on] > compute[~hidden].max())]
+    beyond = hidden_best(compute, error, hidden)
     seen_c, seen_e = compute[~hidden], error[~hidden]
     seen = pareto_frontier(seen_c, seen_e)
     if not len(beyond):

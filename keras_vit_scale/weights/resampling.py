@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_vit_scale.checks import check_one_of
+
 #: How positions are resampled: "bilinear" as the authors of ViT do, "bicubic" as timm does.
 METHODS = ("bilinear", "bicubic")
 
@@ -40,7 +42,7 @@ def resample_positions(
     >>> resample_positions(line, (1, 2), (1, 4))[0, :, 0]
     array([0., 1., 2., 3.])
     """
-    check_method(method)
+    check_one_of(METHODS, method=method)
     if embedding.ndim != 3 or embedding.shape[:2] != (1, old[0] * old[1]):
         raise ValueError(
             "The embeddings must be (1, rows * columns, D) of the old grid. "
@@ -110,13 +112,3 @@ def keys_kernel(x: np.ndarray, a: float = -0.5) -> np.ndarray:
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = a * (((x - 5) * x + 8) * x - 4)
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
-def check_method(method: str) -> None:
-    """Refuses a way of resampling that there is not.
-
-    Raises:
-        ValueError: If it is none of `METHODS`.
-    """
-    if method not in METHODS:
-        raise ValueError(f"`resample` must be one of {METHODS}. Received: {method!r}")

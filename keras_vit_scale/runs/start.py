@@ -1,14 +1,50 @@
-"""Starting from another model's weights: a new head where classes differ, positions resampled."""
+"""The model that a run starts with: a new one, or one with the weights of another."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_vit_scale.evaluation import load_classifier
-from keras_vit_scale.models import architecture
+from keras_vit_scale.models import ViT, architecture
+from keras_vit_scale.runs.recipe import head_bias
 from keras_vit_scale.weights import from_pretrained, resample_positions
 
+if TYPE_CHECKING:
+    from keras_vit_scale.runs.config import TrainConfig
+
 POSITIONS = "position_embedding/embedding"
+
+
+def build_model(config: "TrainConfig", class_names: Sequence[str]) -> keras.Model:
+    """The model at step 0: with random weights, or those of `config.init`.
+
+    Raises:
+        ValueError: If the weights to start from do not fit.
+    """
+    options = {}
+    if config.init is not None:
+        other, classes = open_start(config.init)
+        found = architecture(other)
+        options = {name: getattr(found, name) for name in ("positions", "gelu", "epsilon")}
+    model = ViT(
+        config.shape(),
+        len(class_names),
+        image_size=config.image_size,
+        pooling=config.pooling,
+        head_bias=head_bias(config.loss, len(class_names)),
+        dropout=config.dropout,
+        stochastic_depth=config.stochastic_depth,
+        remat=config.remat,
+        dtype=config.precision,
+        name="vit",
+        **options,
+    )
+    if config.init is not None:
+        same = not config.new_head and classes == tuple(class_names)
+        start_from(model, other, keep_head=same)
+    return model
 
 
 def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
@@ -70,7 +106,7 @@ def is_weights(source: str | Path) -> bool:
 
     Example:
 
-    >>> from keras_vit_scale.runs.weights import is_weights
+    >>> from keras_vit_scale.runs.start import is_weights
     >>> is_weights("hf://owner/name"), is_weights("my-run")
     (True, False)
     """
