@@ -12,7 +12,7 @@ PACKAGE = Path(keras_vit_scale.__file__).parent
 # Each may import those after it.
 ORDER = [
     "cli", "scaling", "runs", "evaluation", "training", "planning", "optimizers", "schedules",
-    "data", "weights", "models", "types",
+    "data", "weights", "models", "formats", "types",
 ]  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from keras_vit_scale.formats import with_format, without_format
+
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
@@ -115,7 +117,7 @@ class Law:
 
     def to_dict(self) -> dict[str, Any]:
         """The law as JSON can hold it; `law_from_dict` reads it."""
-        return {"law": self.name, **asdict(self)}
+        return with_format("law", {"law": self.name, **asdict(self)})
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,8 @@ def law_from_dict(stored: dict[str, Any], laws: dict[str, type[Law]] | None = No
     """The law that `to_dict` wrote.
 
     Raises:
-        ValueError: If the name is unknown, or a field is missing or unknown.
+        ValueError: If the name is unknown, a field is missing or unknown, or the format is
+            a later one.
 
     Example:
 
@@ -303,7 +306,7 @@ def law_from_dict(stored: dict[str, Any], laws: dict[str, type[Law]] | None = No
     """
     from keras_vit_scale.scaling.forms import law_class
 
-    values = dict(stored)
+    values = without_format("law", stored, "a law")
     kind = law_class(values.pop("law", None))
     known = {field.name for field in fields(kind)}
     missing = set(kind.parameters) - set(values)
