@@ -102,7 +102,7 @@ def test_many_starts_find_what_a_global_search_finds(name, rng):
             return 0.5 * ((value - y) ** 2).sum(1)
 
         found = differential_evolution(
-            misfit, list(zip(*kind.box(x, y), strict=True)), rng=0, maxiter=300,
+            misfit, list(zip(*kind.box(x, y), strict=True)), seed=0, maxiter=300,
             vectorized=True, updating="deferred",
         )  # fmt: skip
         assert cost < 1.001 * found.fun

@@ -323,8 +323,8 @@ def test_slots_are_laid_out_as_their_parameters():
         optimizers = [Adafactor(), AdamW()]
         for optimizer in optimizers:
             optimizer.build([stack])
-        axes = {v.path: v._layout.axes for o in optimizers for v in o.variables if len(v.shape)}
-    assert axes == {
+        slots = [v for o in optimizers for v in o.variables if len(v.shape)]
+    assert {v.path: tuple(v.value.sharding.spec) for v in slots} == {
         "adafactor/stack_kernel_momentum": (None, "batch", None, "model"),
         "adafactor/stack_kernel_row": (None, "batch", None),  # the largest axis dropped
         "adafactor/stack_kernel_column": (None, None, "model"),
