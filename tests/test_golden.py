@@ -118,7 +118,7 @@ def test_a_run_goes_on_to_the_end_it_had(version, folder):
     told, done = [], folder / "finished-run"
     results = train(load_run_config("run"), "run", told.append)
     assert (told[0].done_steps, results["steps"]) == (5, read(done / "results.json")["steps"])
-    logs = [pd.read_csv(f / "log.csv")[["step", "loss", "learning_rate"]] for f in ("run", done)]
+    logs = [pd.read_csv(f / "log.csv")[["step", "loss", "learning_rate"]] for f in (Path("run"), done)]
     # Steps amplify roundings, and bfloat16 rounds a momentum by 0.4 %.
     np.testing.assert_allclose(*logs, rtol=3e-3)
     for row, expected in zip(read("run/evaluations.json"), read(done / "evaluations.json")):  # noqa: B905
@@ -147,7 +147,8 @@ def test_a_classifier_and_its_probe(version, folder, capsys):
         json.loads(capsys.readouterr().out)["results"], stored["results"], strict=True
     ):
         # A few of 898 images stand on a border.
-        assert row == pytest.approx(expected, abs=5 / 898)
+        assert row["shots"] == expected["shots"]
+        assert row["accuracies"] == pytest.approx(expected["accuracies"], abs=5 / 898)
 
 
 @EVERY
