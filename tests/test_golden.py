@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 import keras_vit_scale as kvs
 from keras_vit_scale import cli
 from keras_vit_scale.evaluation import load_classifier
-from keras_vit_scale.formats import FORMATS, FormatError
+from keras_vit_scale.formats import FORMATS
 from keras_vit_scale.runs import fine_tune, load_run_config, train
 from keras_vit_scale.scaling import (
     StudyError,
@@ -118,7 +118,9 @@ def test_a_run_goes_on_to_the_end_it_had(version, folder):
     told, done = [], folder / "finished-run"
     results = train(load_run_config("run"), "run", told.append)
     assert (told[0].done_steps, results["steps"]) == (5, read(done / "results.json")["steps"])
-    logs = [pd.read_csv(f / "log.csv")[["step", "loss", "learning_rate"]] for f in (Path("run"), done)]
+    logs = [
+        pd.read_csv(f / "log.csv")[["step", "loss", "learning_rate"]] for f in (Path("run"), done)
+    ]
     # Steps amplify roundings, and bfloat16 rounds a momentum by 0.4 %.
     np.testing.assert_allclose(*logs, rtol=3e-3)
     for row, expected in zip(read("run/evaluations.json"), read(done / "evaluations.json")):  # noqa: B905
@@ -126,6 +128,8 @@ def test_a_run_goes_on_to_the_end_it_had(version, folder):
         assert row["loss"] == pytest.approx(expected["loss"], rel=3e-3)
     models = [load_classifier(f / "model.keras").model for f in (Path("run"), done)]
     for a, b in zip(*(m.weights for m in models), strict=True):
+        if "key_bias" in a.path:
+            continue  # Its gradient is zero, whose rounding the optimizer makes steps of.
         np.testing.assert_allclose(as_numpy(a), as_numpy(b), rtol=2e-2, atol=2e-3, err_msg=a.path)
 
 
@@ -179,7 +183,7 @@ def test_laws(version):
     for law in stored["laws"]:
         found = law_from_dict(law["stored"])
         np.testing.assert_allclose(found.predict(stored["compute"]), law["predicts"], rtol=1e-12)
-        assert found.to_dict().items() >= law_from_dict(found.to_dict()).to_dict().items()
+        assert law_from_dict(found.to_dict()) == found
 
 
 @EVERY
@@ -270,14 +274,14 @@ def test_a_later_format_is_refused(kind, version, folder):
     change, load = KINDS[kind]
     for other in (FORMATS[kind] + 1, 0, True, "1"):
         change(other)
-        with pytest.raises((FormatError, StudyError, ValueError)) as refused:
+        with pytest.raises((StudyError, ValueError)) as refused:
             load()
         for part in (f"of a {kind};", "--upgrade keras-vit-scale", f"Received: format {other}"):
             assert part in str(refused.value)
         assert "delete" not in str(refused.value).lower()
         assert "remove" not in str(refused.value).lower()
         if kind in ("cooldown", "test"):
-            break  # The way to them is long.
+            break  # On the way to these a model is built.
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - ALWAYS - {"cooldown"}))
