@@ -1,6 +1,9 @@
 """Writes what this version of the package saves, so that no later one forgets how to read it.
 
-    PYTHONPATH=. KERAS_BACKEND=jax python tests/golden/make.py
+    PYTHONPATH=. KERAS_BACKEND=jax python tests/golden/make.py  # with the lowest versions
+
+With the lowest versions that `pyproject.toml` allows (`.ci/lowest` installs them), since a later
+Keras reads what an earlier one saved, and not the other way round.
 
 It writes the folder `tests/golden/<version>`, about 1 MB. That of a version which was released
 is never written again, changed or deleted: `tests/test_golden.py` reads every one that there
