@@ -7,8 +7,7 @@ Keras reads what an earlier one saved, and not the other way round.
 
 It writes the folder `tests/golden/<version>`, about 1 MB. That of a version which was released
 is never written again, changed or deleted: `tests/test_golden.py` reads every one that there
-is on every backend.
-This script refuses to touch one that has a tag.
+is on every backend. This script refuses to touch one that has a tag.
 
 The files depend on nothing but the code and its libraries: seeds are set, and runs are cut off
 at a step, not at a time. Dates, seconds and the last digits of sums may differ.
