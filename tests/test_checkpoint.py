@@ -111,7 +111,7 @@ DAMAGE = {
     "arrays gone": (lambda d: (d / ARRAYS).unlink(), "Cannot read"),
     "manifest gone": (lambda d: (d / MANIFEST).unlink(), "No readable checkpoint"),
     "manifest cut short": (lambda d: cut(d / MANIFEST, 10), "No readable checkpoint"),
-    "later format": (lambda d: (d / MANIFEST).write_text('{"format": 2}'), "format 1"),
+    "manifest a number": (lambda d: (d / MANIFEST).write_text("2"), "No readable checkpoint"),
 }
 
 

@@ -34,6 +34,8 @@ NEEDS = {
 
 @pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if ">>> " in text])
 def test_examples_run_as_printed(page, tmp_path, monkeypatch):
+    if page == "optimizers.md" and keras.__version__ < "3.15":
+        pytest.skip("tells what Muon of Keras 3.15 does with stacks; earlier ones take more axes")
     missing = [name for name in NEEDS.get(page, ()) if not is_installed(name)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")

@@ -98,11 +98,12 @@ def test_many_starts_find_what_a_global_search_finds(name, rng):
         _, cost = fit_vector(kind, x, y, np.ones(len(x)))
 
         def misfit(theta, x=x, y=y):
-            value = kind.log_error(theta.T, np.broadcast_to(x, (theta.shape[1], len(x))))[0]
+            theta = theta.reshape(len(theta), -1).T  # at the end SciPy asks for one alone
+            value = kind.log_error(theta, np.broadcast_to(x, (len(theta), len(x))))[0]
             return 0.5 * ((value - y) ** 2).sum(1)
 
         found = differential_evolution(
-            misfit, list(zip(*kind.box(x, y), strict=True)), rng=0, maxiter=300,
+            misfit, list(zip(*kind.box(x, y), strict=True)), seed=0, maxiter=300,
             vectorized=True, updating="deferred",
         )  # fmt: skip
         assert cost < 1.001 * found.fun

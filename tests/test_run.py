@@ -107,7 +107,8 @@ def test_the_saved_model_is_the_judged_one(finished):
 def test_a_finished_run_is_not_trained_again(finished):
     out, _ = finished
     before = (out / "model.keras").stat().st_mtime_ns
-    assert train(CONFIG, out) == json.loads((out / "results.json").read_text())
+    stored = json.loads((out / "results.json").read_text())
+    assert {"format": 1, **train(CONFIG, out)} == stored
     assert (out / "model.keras").stat().st_mtime_ns == before
 
 

@@ -17,9 +17,9 @@ import keras
 from keras_vit_scale.atomic import replacing
 from keras_vit_scale.data import EvalTransform
 from keras_vit_scale.evaluation.classifier import Classifier
+from keras_vit_scale.formats import check_format, with_format
 
 MEMBER = "keras_vit_scale.json"
-FORMAT_VERSION = 1
 KEYS = {"format", "transform", "class_names", "activation"}
 
 #: Bytes of the member that are read at most; 29,593 long names take 3 MB.
@@ -66,12 +66,12 @@ def save_classifier(
     if path.suffix != ".keras":
         raise ValueError(f"A classifier's file must end with '.keras'. Received: {str(path)!r}")
     classifier = Classifier(model, transform, class_names, activation)
-    settings = {
-        "format": FORMAT_VERSION,
+    values = {
         "transform": asdict(transform),
         "class_names": list(classifier.class_names),
         "activation": activation,
     }
+    settings = with_format("classifier", values)
     # The same layers as a model that was never compiled: Keras would store the optimizer.
     # Not its lists of one input and output, which the loaded model would then ask for.
     bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -126,12 +126,9 @@ def _read_settings(path):
         settings = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{MEMBER!r} in {str(path)!r} is no JSON: {error}") from error
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT_VERSION:
-        received = settings.get("format") if isinstance(settings, dict) else settings
-        raise ValueError(
-            f"This version reads classifiers of format {FORMAT_VERSION}. "
-            f"Received: {str(received)[:80]!r} in {str(path)!r}"
-        )
+    if not isinstance(settings, dict):
+        raise ValueError(f"{MEMBER!r} must hold names. Received: {settings!r:.80} in {str(path)!r}")
+    check_format("classifier", settings.get("format"), repr(str(path)))
     if set(settings) != KEYS:
         raise ValueError(
             f"{MEMBER!r} must hold {sorted(KEYS)}. "

@@ -76,11 +76,8 @@ class AttentionAndMLP(TransformerLayer):
         config = super().get_config()
         quantised = self._quantised
         if self.built:
-            quantised = {
-                name: layer.quantization_config
-                for name, layer in self.dense_layers().items()
-                if layer.quantization_mode
-            }
+            layers = {n: layer for n, layer in self.dense_layers().items() if is_quantised(layer)}
+            quantised = {name: layer.quantization_config for name, layer in layers.items()}
         if quantised:
             # Keras' own `MultiHeadAttention` forgets it, and its file would not load.
             config["quantised"] = {
@@ -97,6 +94,20 @@ class AttentionAndMLP(TransformerLayer):
             name: keras.saving.deserialize_keras_object(each) for name, each in quantised.items()
         }
         return layer
+
+
+def is_quantised(layer: keras.layers.Layer) -> bool:
+    """Whether a dense layer is quantised.
+
+    Raises:
+        ValueError: If it is, and this Keras cannot say how, so that a file would not load.
+    """
+    if layer.quantization_mode and not hasattr(layer, "quantization_config"):
+        raise ValueError(
+            "A quantised model is saved and copied with Keras 3.15 or later: upgrade Keras, or "
+            f"save it before it is quantised. Received: Keras {keras.__version__}"
+        )
+    return bool(layer.quantization_mode)
 
 
 @keras.saving.register_keras_serializable("keras_vit_scale")

@@ -119,6 +119,13 @@ def from_blocks(
     blocks = [layer for layer in model.layers if isinstance(layer, Block)]
     encoder = _encoder_of(blocks, remat, unroll)
     seen = {}
+    # Inputs of no model, which stand for the tokens between blocks.
+    between: list[Tensor] = []
+
+    def refuse_between(tensors):
+        # Keras refuses such a model itself, but for outputs before its version 3.13.
+        if any(x is token for x in keras.tree.flatten(tensors) for token in between):
+            raise ValueError("A block may be connected to the next one alone. Received: another")
 
     def clone(layer):
         if isinstance(layer, Block):
@@ -132,22 +139,22 @@ def from_blocks(
         if layer.name == "embedding_dropout":
             return x
         if not isinstance(layer, Block):
+            refuse_between((x, kwargs))
             return layer(x, **kwargs)
         if layer is blocks[0]:
             seen["first"] = x
-        elif x is not seen.get("previous"):
+        elif not between or x is not between[-1]:
             raise ValueError(
                 "Each block must read the one before it. "
                 f"Received: {layer.name!r}, which reads something else"
             )
         if layer is blocks[-1]:
             return encoder(seen["first"])
-        # An input of no model stands for the tokens between blocks: Keras refuses a model in which
-        # something else reads them.
-        seen["previous"] = keras.Input(batch_shape=x.shape, dtype=x.dtype)
-        return seen["previous"]
+        between.append(keras.Input(batch_shape=x.shape, dtype=x.dtype))
+        return between[-1]
 
     converted = _clone(model, clone, call)
+    refuse_between(converted.outputs)
     for old in model.layers:
         if isinstance(old, BlockPooling):
             _assign(converted.get_layer(old.name).head, old.weights_by_name())

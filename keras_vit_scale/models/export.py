@@ -186,6 +186,11 @@ def quantise(blocks: keras.Model, format: str) -> None:
         # One for each layer, such as a norm, that has no int8 form.
         warnings.filterwarnings("ignore", message=".*quantize")
         if format == "litert":
+            if not hasattr(keras.quantizers, "Int8QuantizationConfig"):
+                raise ValueError(
+                    "LiteRT in int8 is written with Keras 3.15 or later: upgrade Keras, or write "
+                    f"it in float32. Received: Keras {keras.__version__}"
+                )
             # LiteRT's converter has no integer products for inputs quantised by Keras.
             weights_alone = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
             blocks.quantize(config=weights_alone)

@@ -116,9 +116,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         if without_axis is not None:
             shape = without(shape, without_axis)
             if layout is not None:
-                layout = keras.distribution.TensorLayout(
-                    without(layout.axes, without_axis), layout.device_mesh
-                )
+                layout = layout_without(layout, without_axis, len(variable.shape))
         return self.add_variable(
             shape=shape,
             dtype=dtype,
@@ -198,6 +196,15 @@ def whole(gradient: Tensor) -> Tensor:
 def without(sequence: Sequence[Any], index: int) -> tuple[Any, ...]:
     """A shape, or the axes of a layout, with one place dropped."""
     return (*sequence[:index], *sequence[index + 1 :])
+
+
+def layout_without(layout: Any, axis: int, rank: int) -> Any:
+    """The layout of an array of so many axes with one of them dropped."""
+    if isinstance(layout, keras.distribution.TensorLayout):
+        return type(layout)(without(layout.axes, axis), layout.device_mesh)
+    # Keras 3.12 keeps JAX's own, which may leave the last axes out.
+    spec = (*layout.spec, *[None] * (rank - len(layout.spec)))
+    return type(layout)(layout.mesh, type(layout.spec)(*without(spec, axis)))
 
 
 def weight_axes(variable: keras.Variable) -> tuple[int, ...]:

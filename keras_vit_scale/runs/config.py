@@ -325,4 +325,4 @@ def load_run_config(out: str | Path) -> TrainConfig:
         raise ValueError(
             f"A run's folder must hold a config.yaml. Received: {out} ({error})"
         ) from error
-    return read_settings(TrainConfig, text, path)
+    return read_settings(TrainConfig, text, path, "run")

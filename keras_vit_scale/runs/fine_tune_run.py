@@ -20,6 +20,7 @@ from typing import Any
 from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, open_source
 from keras_vit_scale.evaluation import load_classifier
+from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.config import FREE, TrainConfig
 from keras_vit_scale.runs.fine_tune import FineTune
@@ -189,11 +190,11 @@ def _test(out, name, source):
     """Metrics of the model in `out` on test images, from the file if they are there."""
     path = out / "test.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = without_format("test", json.loads(path.read_text(encoding="utf-8")), path)
         if found["data"] == name:
             return found
     found = {"data": name, **load_classifier(out / "model.keras").evaluate(source)}
-    write_text(path, json.dumps(found, indent=1))
+    write_text(path, json.dumps(with_format("test", found), indent=1))
     return found
 
 

@@ -26,6 +26,7 @@ import keras
 from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, hold_out, open_source
 from keras_vit_scale.evaluation import Classifier, save_classifier
+from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.plan import Plan, make_schedule
@@ -94,13 +95,14 @@ def train(
     check_folder(config, out)
     source, held_out = open_data(config)
     plan = config.plan(len(source))
-    if (out / "results.json").is_file():
-        return json.loads((out / "results.json").read_text(encoding="utf-8"))
+    done = out / "results.json"
+    if done.is_file():
+        return without_format("results", json.loads(done.read_text(encoding="utf-8")), done)
     event = None if (out / "cooldown.json").is_file() else make_event(config, plan)
     keras.utils.set_random_seed(config.seed)
     model = build_model(config, source.class_names)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.yaml", settings_text(config))
+    write_text(out / "config.yaml", settings_text(config, "run"))
     return Run(config, plan, out, model, source, held_out, event).execute(on_progress)
 
 
@@ -205,7 +207,8 @@ class Run:
         """Compiles the model, with a cooldown that an event began before if there is one."""
         record = self.out / "cooldown.json"
         if record.is_file():
-            begun = json.loads(record.read_text(encoding="utf-8"))
+            stored = json.loads(record.read_text(encoding="utf-8"))
+            begun = without_format("cooldown", stored, record)
             self.schedule = self.schedule.with_cooldown(
                 begun["ends"], begun["ends"] - begun["begins"]
             )
@@ -300,7 +303,7 @@ class Run:
         """Writes down what an event began, so that a run that goes on begins it there too."""
         if self.event is not None and self.event.start is not None and step >= self.event.start:
             record = {"begins": self.event.start, "ends": self.event.total}
-            write_text(self.out / "cooldown.json", json.dumps(record))
+            write_text(self.out / "cooldown.json", json.dumps(with_format("cooldown", record)))
             self.event = None
 
     def _finish(self, step: int) -> dict[str, Any]:
@@ -330,7 +333,8 @@ class Run:
             "validation": self.evaluations[-1] if self.evaluations else None,
             "backend": keras.backend.backend(),
         }
-        write_text(self.out / "results.json", json.dumps(results, indent=1))
+        text = json.dumps(with_format("results", results), indent=1)
+        write_text(self.out / "results.json", text)
         return results
 
     def _reporter(self, on_progress):

@@ -8,6 +8,8 @@ from typing import Any
 import pydantic
 import yaml
 
+from keras_vit_scale.formats import FormatError, with_format, without_format
+
 #: For a dataclass's `__pydantic_config__`: keys that it does not have are refused.
 STRICT = pydantic.ConfigDict(extra="forbid")
 
@@ -16,29 +18,37 @@ class SettingsError(ValueError):
     """Settings that break a rule, told with the name of their file."""
 
 
-def read_settings(kind: Any, text: str, name: str | Path) -> Any:
+def read_settings(kind: Any, text: str, name: str | Path, format: str | None = None) -> Any:
     """The dataclass `kind` that a YAML text describes.
 
     Args:
         kind: A dataclass; its fields' types are checked.
         text: YAML.
         name: Where the text comes from, for messages.
+        format: Which of `FORMATS` the text may say the number of.
 
     Raises:
-        SettingsError: If it is no YAML, a key is unknown or missing, or a value breaks
-            a rule: all problems in one line.
+        SettingsError: If it is no YAML, of a later format, a key is unknown or missing, or
+            a value breaks a rule: all problems in one line.
     """
     try:
-        return pydantic.TypeAdapter(kind).validate_python(yaml.safe_load(text))
+        values = yaml.safe_load(text)
+        if format is not None and isinstance(values, dict):
+            values = without_format(format, values, name)
+        return pydantic.TypeAdapter(kind).validate_python(values)
+    except FormatError as error:
+        raise SettingsError(str(error)) from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     except pydantic.ValidationError as error:
         raise SettingsError(f"{name}: {_one_line(error)}") from error
 
 
-def settings_text(settings: Any) -> str:
-    """The YAML text that `read_settings` reads as these settings."""
+def settings_text(settings: Any, format: str | None = None) -> str:
+    """The YAML text that `read_settings` reads as these settings, of the kind `format`."""
     plain = pydantic.TypeAdapter(type(settings)).dump_python(settings, mode="json")
+    if format is not None:
+        plain = with_format(format, plain)
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
 
 

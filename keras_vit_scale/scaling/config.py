@@ -296,14 +296,14 @@ def load_config(name: str | Path) -> StudyConfig:
                 f"Received: {str(name)!r}{_why(name, error)}"
             ) from error
     try:
-        return read_settings(StudyConfig, text, name)
+        return read_settings(StudyConfig, text, name, "study")
     except SettingsError as error:
         raise StudyError(str(error)) from error
 
 
 def dump_config(config: StudyConfig) -> str:
     """The YAML text that `load_config` reads as `config`."""
-    return settings_text(config)
+    return settings_text(config, "study")
 
 
 def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.formats import without_format
 from keras_vit_scale.scaling.law import DoubleSaturatingLaw, Law, PowerLaw, PowerLawWithFloor
 from keras_vit_scale.scaling.sigmoidal import SigmoidalLaw
 
@@ -32,7 +33,8 @@ def law_from_dict(stored: dict[str, Any]) -> Law:
     """The law that `to_dict` wrote.
 
     Raises:
-        ValueError: If the name is unknown, or a field is missing or unknown.
+        ValueError: If the name is unknown, a field is missing or unknown, or the format is
+            a later one.
 
     Example:
 
@@ -40,7 +42,7 @@ def law_from_dict(stored: dict[str, Any]) -> Law:
     >>> law_from_dict(DoubleSaturatingLaw(0.63, 0.32, 0.12, 0.52).to_dict())
     DoubleSaturatingLaw(a=0.63, b=0.32, c=0.12, d=0.52)
     """
-    values = dict(stored)
+    values = without_format("law", stored, "a law")
     kind = law_class(values.pop("law", None))
     known = {field.name for field in fields(kind)}
     missing = set(kind.parameters) - set(values)

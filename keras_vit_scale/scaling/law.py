@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from keras_vit_scale.formats import with_format
 from keras_vit_scale.scaling.display import html_table
 
 
@@ -144,7 +145,7 @@ class Law:
 
     def to_dict(self) -> dict[str, Any]:
         """The law as JSON can hold it; `law_from_dict` reads it."""
-        return {"law": self.name, **asdict(self)}
+        return with_format("law", {"law": self.name, **asdict(self)})
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from keras_vit_scale.atomic import write_text
+from keras_vit_scale.formats import with_format
 from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.chart import COSTS, axes_of, cell
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, dump_config, load_config
@@ -86,7 +87,7 @@ def laws_as_json(findings: list[Findings]) -> dict[str, Any]:
         laws.append(entry)
     formulas = {f.law.formula for f in findings if f.law is not None}
     written = " or ".join(sorted(f"error = {formula}, C compute" for formula in formulas))
-    return {"format": 1, "law": written or "none", "laws": laws}
+    return with_format("laws", {"law": written or "none", "laws": laws})
 
 
 def study_page(config: StudyConfig, results: pd.DataFrame, findings: list[Findings]) -> str:

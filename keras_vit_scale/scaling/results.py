@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from keras_vit_scale.formats import FormatError, without_format
 from keras_vit_scale.scaling.config import StudyError
 
 #: Columns that every study's results have.
@@ -26,7 +27,10 @@ def collect_results(out: str | Path) -> pd.DataFrame:
     rows = []
     for path in sorted(Path(out).glob("runs/*/*/*/result.json")):
         try:
-            rows += _rows(json.loads(path.read_text(encoding="utf-8")))
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            rows += _rows(without_format("study result", stored, path))
+        except FormatError as later:
+            raise StudyError(str(later)) from later
         except (ValueError, KeyError, TypeError, AttributeError) as problem:
             raise StudyError(
                 f"{path} must be a result as a study writes it: {problem!r}; remove its folder, "

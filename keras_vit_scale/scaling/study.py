@@ -24,6 +24,7 @@ import keras
 from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, hold_out, hold_out_classes, open_source
 from keras_vit_scale.evaluation import FewShot, extract_features, representation
+from keras_vit_scale.formats import with_format
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
 from keras_vit_scale.planning import training_costs
@@ -232,7 +233,8 @@ class Run:
                 for r in probe(features)
             ],
         }
-        write_text(folder / "result.json", json.dumps(result, indent=1))
+        text = json.dumps(with_format("study result", result), indent=1)
+        write_text(folder / "result.json", text)
 
     def _upstream_error(self, model):
         """Part of the validation images that is given a wrong class, or `None`."""

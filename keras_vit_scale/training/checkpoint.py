@@ -19,8 +19,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from keras_vit_scale.atomic import flush, write_text
+from keras_vit_scale.formats import check_format, with_format
 
-FORMAT_VERSION = 1
 # What Keras calls the state of a SeedGenerator.
 SEED = "seed_generator_state"
 ARRAYS, MANIFEST = "arrays.safetensors", "manifest.json"
@@ -74,7 +74,6 @@ def save_checkpoint(directory: str | Path, model: keras.Model, step: int) -> Non
     save_file(arrays, directory / ARRAYS)
     flush(directory / ARRAYS)
     manifest = {
-        "format": FORMAT_VERSION,
         "step": step,
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
@@ -83,7 +82,7 @@ def save_checkpoint(directory: str | Path, model: keras.Model, step: int) -> Non
             for name, a in arrays.items()
         },
     }
-    write_text(directory / MANIFEST, json.dumps(manifest, indent=1))
+    write_text(directory / MANIFEST, json.dumps(with_format("checkpoint", manifest), indent=1))
 
 
 def restore_checkpoint(directory: str | Path, model: keras.Model) -> int:
@@ -93,6 +92,7 @@ def restore_checkpoint(directory: str | Path, model: keras.Model) -> int:
 
     Raises:
         CheckpointError: If the checkpoint is incomplete, damaged or another model's.
+        FormatError: If it is of a later format.
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
@@ -122,19 +122,17 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     """The manifest of a checkpoint.
 
     Raises:
-        CheckpointError: If there is none, or it is of a later format.
+        CheckpointError: If there is none that can be read.
+        FormatError: If it is of a later format.
     """
     path = Path(directory) / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"No readable checkpoint in {directory}: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"This version reads checkpoints of format {FORMAT_VERSION}. "
-            f"Received: {manifest.get('format') if isinstance(manifest, dict) else manifest!r} "
-            f"in {directory}"
-        )
+    if not isinstance(manifest, dict):
+        raise CheckpointError(f"No readable checkpoint in {directory}: {manifest!r:.80}")
+    check_format("checkpoint", manifest.get("format"), directory)
     return manifest
 
 
