@@ -1,0 +1,1 @@
+"""Checkpoints of training: exact, whole or not there, the same on every backend."""
