@@ -74,7 +74,7 @@ def law_fit(
     from keras_vit_scale.scaling.forms import law_class
     from keras_vit_scale.scaling.report import law_page, law_section
     from keras_vit_scale.scaling.tables import divide, read_table
-    from keras_vit_scale.training.checkpoint import write_text
+    from keras_vit_scale.weights.files import write_text
 
     if not results:
         raise ValueError("Name a CSV file or a study's folder. Received: none")

@@ -31,6 +31,8 @@ FREE = (
     "cool_down_file",
     "evaluate_every",
     "checkpoint_every",
+    "keep_last",
+    "keep_every",
     "log_every",
 )
 
@@ -147,6 +149,10 @@ class TrainConfig:
     """Begin the cooldown when this file appears."""
     checkpoint_every: Duration = 1000
     """Steps between checkpoints, as any duration."""
+    keep_last: int = 2
+    """Keep so many of the newest checkpoints: with one, nothing is behind a damaged one."""
+    keep_every: MaybeDuration = None
+    """Keep those at multiples of so many steps too, as any duration: to cool down from later."""
     log_every: Duration = 50
     """Steps between rows of log.csv, as any duration."""
 
@@ -157,7 +163,9 @@ class TrainConfig:
                 raise ValueError(
                     f"`{name}` must be one of {options}. Received: {name}={getattr(self, name)!r}"
                 )
-        check_positive_integers(image_size=self.image_size, batch_size=self.batch_size)
+        check_positive_integers(
+            image_size=self.image_size, batch_size=self.batch_size, keep_last=self.keep_last
+        )
         check_positive(peak=self.peak, timescale=self.timescale, clip_norm=self.clip_norm)
         for name in ("dropout", "stochastic_depth", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:

@@ -13,8 +13,9 @@ from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.fine_tune_run import check_data, fine_tune, open_test
 from keras_vit_scale.runs.settings import STRICT, read_settings
 from keras_vit_scale.runs.weights import open_start
-from keras_vit_scale.training.checkpoint import write_text
 from keras_vit_scale.training.progress import Progress
+from keras_vit_scale.training.stopping import Stopping
+from keras_vit_scale.weights.files import write_text
 
 #: VTAB's groups and the names of their tasks.
 VTAB = {
@@ -86,6 +87,7 @@ def fine_tune_tasks(
     *,
     check: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    stopping: Stopping | None = None,
 ) -> list[dict[str, Any]]:
     """Fine-tunes a model on each task, in a folder of its name within `out`.
 
@@ -93,7 +95,7 @@ def fine_tune_tasks(
 
     Args:
         recipe: The one setting for all.
-        model, check, on_progress: As in `fine_tune`.
+        model, check, on_progress, stopping: As in `fine_tune`.
         tasks: The tasks, of different names.
         out: Folder, made if need be.
 
@@ -126,6 +128,7 @@ def fine_tune_tasks(
             test=task.test,
             check=check,
             on_progress=on_progress,
+            stopping=stopping,
         )
         judged = found["run"]["validation"] if check else found["test"]
         rows.append(

@@ -18,7 +18,7 @@ from keras_vit_scale.scaling.figure import draw_findings
 from keras_vit_scale.scaling.findings import Findings, describe, find, next_steps
 from keras_vit_scale.scaling.page import Section, number, page, table
 from keras_vit_scale.scaling.results import study_results
-from keras_vit_scale.training.checkpoint import write_text
+from keras_vit_scale.weights.files import write_text
 
 #: Level of the intervals of a study's page.
 LEVEL = 0.9

@@ -96,3 +96,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file by `text` at once: readers and crashes see the old or the new."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from keras_vit_scale.training.callbacks.step_logger import StepLogger
-from keras_vit_scale.training.checkpoint import write_text
+from keras_vit_scale.weights.files import write_text
 
 
 class CSVLog(StepLogger):

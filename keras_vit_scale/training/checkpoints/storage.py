@@ -8,11 +8,12 @@ another name, flushed to the disk, and renamed.
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from keras_vit_scale.weights.files import replacing
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _TEMPORARY = "."
@@ -54,17 +55,8 @@ class LocalFolder:
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
         """A file to write, which is there under its name once all of it is on the disk."""
-        temporary = self.path / f"{_TEMPORARY}{name}.{uuid.uuid4().hex[:8]}"
-        try:
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path / name)
-        finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
-        _flush_names(self.path)
+        with replacing(self.path / name) as file:
+            yield file
 
     @contextmanager
     def reading(self, name: str) -> Iterator[BinaryIO]:
@@ -183,11 +175,3 @@ def write_bytes(folder: Folder, name: str, data: bytes) -> None:
     """Writes a whole file."""
     with folder.writing(name) as file:
         file.write(data)
-
-
-def _flush_names(path: Path) -> None:
-    descriptor: Any = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

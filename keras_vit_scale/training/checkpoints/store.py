@@ -1,10 +1,10 @@
 """A folder of checkpoints: saved while training goes on, kept by rule, restored by step.
 
-    checkpoints/
-      step-00000600/  step-00000700/
-        arrays-0000-000.safetensors, ...   chunks of every array
-        manifest.json                      written last: the checkpoint is there
-      names.json                           steps that have names, which are kept
+checkpoints/
+  step-00000600/  step-00000700/
+    arrays-0000-000.safetensors, ...   chunks of every array
+    manifest.json                      written last: the checkpoint is there
+  names.json                           steps that have names, which are kept
 """
 
 import json
@@ -134,6 +134,8 @@ class CheckpointStore:
         self.keep = Keep() if keep is None else keep
         self._writer: Thread | None = None
         self._failure: BaseException | None = None
+        #: Seconds that a save may take, for those who must leave in time: twice the longest.
+        self.seconds_to_save = 5.0
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
@@ -144,6 +146,14 @@ class CheckpointStore:
         if not self.folder.has(NAMES):
             return {}
         return dict(json.loads(read_bytes(self.folder, NAMES)))
+
+    def name(self, step: int, name: str) -> None:
+        """Names a checkpoint, also one that is yet to be: it is kept, an earlier one let go."""
+        names = self.names()
+        if names.get(name) != step:
+            self.folder.make()
+            names[name] = step
+            write_bytes(self.folder, NAMES, json.dumps(names, indent=1).encode())
 
     def save(
         self,
@@ -198,12 +208,16 @@ class CheckpointStore:
         Raises:
             Exception: Whatever kept it from that.
         """
-        if self._writer is not None:
-            self._writer.join()
-            self._writer = None
+        self.join()
+        self._writer = None
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
+
+    def join(self) -> None:
+        """Waits for the last save, however it ends."""
+        if self._writer is not None:
+            self._writer.join()
 
     def _write(self, step, arrays, shapes, dtypes, extra, name):
         try:
@@ -211,9 +225,7 @@ class CheckpointStore:
             if place_among_processes()[0] > 0:
                 return
             if name is not None:
-                write_bytes(
-                    self.folder, NAMES, json.dumps({**self.names(), name: step}, indent=1).encode()
-                )
+                self.name(step, name)
             self._clean()
         except BaseException as error:
             # Raised where the run looks next.
@@ -238,7 +250,9 @@ class CheckpointStore:
             manifest = gather_parts(folder, manifest, process, processes)
         if process == 0:
             manifest.write(folder)
-        _log.info("Checkpoint of step %d: %.1f s", step, time.perf_counter() - started)
+        taken = time.perf_counter() - started
+        self.seconds_to_save = max(self.seconds_to_save, 2 * taken)
+        _log.info("Checkpoint of step %d: %.1f s", step, taken)
 
     def _clean(self):
         """Deletes what is not kept, and what a killed process left unfinished."""
@@ -272,8 +286,8 @@ class CheckpointStore:
             wanted = self.names().get(step, step) if isinstance(step, str) else step
             if wanted not in steps:
                 raise CheckpointError(
-                    f"There must be a checkpoint of that step in {self.folder}. Received: {step!r}; "
-                    f"there are {steps}, and the names {sorted(self.names())}"
+                    f"There must be a checkpoint of that step in {self.folder}. "
+                    f"Received: {step!r}; there are {steps}, and the names {sorted(self.names())}"
                 )
             return self._restore(model, wanted)
         problems = []
@@ -338,7 +352,7 @@ def restore_folder(folder: Folder, model: keras.Model) -> Restored:
 
 def _same_kind(saved: np.dtype, wanted: np.dtype) -> bool:
     """Whether values keep all their bits; backends have their random seeds in other integers."""
-    return saved == wanted or saved.kind in "iu" and wanted.kind in "iu"
+    return saved == wanted or (saved.kind in "iu" and wanted.kind in "iu")
 
 
 def _covers(chunks, shape):
@@ -385,5 +399,3 @@ def folder_name(step: int) -> str:
     'step-00000700'
     """
     return f"step-{step:08d}"
-
-
