@@ -80,10 +80,12 @@ class Saving(StepCounter):
             self.save(within_epoch=False)
 
     def save_last(self) -> None:
-        """Saves the step at which training ended, unless that was done."""
+        """Saves the step at which training ended, unless that was done; then stops if asked to."""
         self.recount()
         if self.step > self._saved:
             self.save(within_epoch=False)
+        if self.stopping is not None and self.stopping.reason() is not None:
+            self.stop(within_epoch=False)
 
     def stop(self, within_epoch: bool) -> None:
         """Saves the present step, unless that was done, and stops.
