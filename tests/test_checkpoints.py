@@ -236,8 +236,8 @@ def test_another_models_checkpoint_is_told_and_changes_nothing(saved):
 
 
 def test_a_save_that_fails_is_an_error_and_leaves_the_one_before(saved):
-    """A folder stands where the file of arrays belongs."""
-    store, states = saved
+    """The disk is full when the manifest is to be written."""
+    store, _ = saved
     model = make_model()
     train(model, 3)
     store.save(model, 3)

@@ -35,7 +35,6 @@ from keras_vit_scale.runs.recipe import make_optimizer
 from keras_vit_scale.runs.run import build_model, open_data
 from keras_vit_scale.runs.settings import read_settings, settings_text
 from keras_vit_scale.runs.weights import open_start
-from keras_vit_scale.training import CheckpointStore
 from keras_vit_scale.weights import resample_positions
 
 SHAPE = "width=16,depth=2,mlp_dim=32,heads=2,patch_size=2"

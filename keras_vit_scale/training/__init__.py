@@ -20,12 +20,14 @@ if TYPE_CHECKING:
         Throughput,
         WandbLog,
     )
+    from keras_vit_scale.training.callbacks.checkpoints import Checkpoints
     from keras_vit_scale.training.checkpoints import CheckpointStore, Keep
     from keras_vit_scale.training.stopping import Stopped, Stopping
 
 __all__ = [
     "CSVLog",
     "CheckpointStore",
+    "Checkpoints",
     "Cooldown",
     "EvaluateEvery",
     "FewShotEvery",
@@ -48,6 +50,7 @@ __all__ = [
 _FILES = {
     "averaged": "averaging",
     "CheckpointStore": "checkpoints",
+    "Checkpoints": "callbacks.checkpoints",
     "Keep": "checkpoints",
     "Stopped": "stopping",
     "Stopping": "stopping",
