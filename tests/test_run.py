@@ -227,7 +227,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(finished, tmp_
     (out / "results.json").unlink()
     damage(out / "checkpoints" / "step-00000017")
     told = []
-    with pytest.warns(UserWarning, match=r"step-00000017.*digest.*The checkpoint of step 15 is tak"):
+    with pytest.warns(UserWarning, match=r"step-00000017.*digest.*The checkpoint of step 15 is"):
         train(CONFIG, out, told.append)
     assert told[0].done_steps == 15
     assert_same_end(out, finished[0])

@@ -91,6 +91,20 @@ class Checkpoints(Saving):
         self.others = list(callbacks)
         self._quiet: warnings.catch_warnings | None = None
 
+    def set_model(self, model):
+        """Restores the newest checkpoint, before any callback is told that training begins."""
+        super().set_model(model)
+        self._batches, self._states, self.restored = 0, [], None
+        self.data.begin_at({"batches": 0, "iterator": None})
+        if self.store.steps():
+            self.restored = self.store.restore(model)
+            extra = self.restored.extra
+            self.data.begin_at(extra["data"])
+            self._batches = extra["data"]["batches"]
+            self._states = extra["callbacks"]
+        # Where Keras' own callback for backups says it.
+        model._initial_epoch = self._batches // self.data.steps_per_epoch
+
     def on_train_begin(self, logs=None):
         length = self.params.get("steps")
         if length != self.data.steps_per_epoch:
@@ -99,16 +113,6 @@ class Checkpoints(Saving):
                 f"`steps_per_epoch`. Received: {length} steps an epoch instead of "
                 f"{self.data.steps_per_epoch}"
             )
-        self._batches, self._states = 0, []
-        self.data.begin_at({"batches": 0, "iterator": None})
-        if self.store.steps():
-            self.restored = self.store.restore(self.model)
-            extra = self.restored.extra
-            self.data.begin_at(extra["data"])
-            self._batches = extra["data"]["batches"]
-            self._states = extra["callbacks"]
-            # What Keras' own callback for backups sets.
-            self.model._initial_epoch = self._batches // self.data.steps_per_epoch
         super().on_train_begin(logs)
         self.data.opened = False
         if self._batches % self.data.steps_per_epoch:
@@ -148,6 +152,7 @@ class Checkpoints(Saving):
     def on_train_end(self, logs=None):
         self.save_last()
         self.store.wait()
+        self.model._initial_epoch = None
 
     def _extra(self) -> dict[str, Any]:
         return {
