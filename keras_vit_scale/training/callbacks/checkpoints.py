@@ -97,6 +97,9 @@ class Checkpoints(Saving):
         self._batches, self._states, self.restored = 0, [], None
         self.data.begin_at({"batches": 0, "iterator": None})
         if self.store.steps():
+            if not all(metric.built for metric in model.metrics if hasattr(metric, "built")):
+                # TensorFlow's trainer would do it at the first step.
+                model._symbolic_build(data_batch=next(iter(self.data.get_numpy_iterator())))
             self.restored = self.store.restore(model)
             extra = self.restored.extra
             self.data.begin_at(extra["data"])
@@ -137,13 +140,15 @@ class Checkpoints(Saving):
             raise ValueError(
                 "`fit` must be given the `data` of its `Checkpoints`. Received: other data"
             )
+        if batch >= self.data.left_of_epoch():
+            # The rest of an epoch that was begun before is over. Keras' own way to notice, by
+            # asking for a batch, can move random seeds on.
+            raise StopIteration
         self._batches = self._epoch_batches + batch
         super().on_train_batch_begin(batch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        # Keras begins a batch before it knows whether there is one.
-        ended = self._epoch_batches + self.data.left_of_epoch()
-        self._batches = min(self._batches + self._model.steps_per_execution, ended)
+        self._batches += self._model.steps_per_execution
         if self._quiet is not None:
             self._quiet.__exit__(None, None, None)
             self._quiet = None

@@ -52,10 +52,18 @@ def set_metrics(model: keras.Model, values: Mapping[str, np.ndarray]) -> None:
     """Gives a model's metrics the sums and counts of `metrics_state`.
 
     Keras resets them when an epoch begins; what is set before is lost.
+
+    Raises:
+        ValueError: If the model has other metrics.
     """
-    for i, variable in enumerate(model.metrics_variables):
-        if f"metrics/{i}" in values:
-            variable.assign(values[f"metrics/{i}"])
+    variables = {f"metrics/{i}": v for i, v in enumerate(model.metrics_variables)}
+    if {n: tuple(v.shape) for n, v in variables.items()} != {n: a.shape for n, a in values.items()}:
+        raise ValueError(
+            "A model must go on with the metrics that it was compiled with. Received: "
+            f"{len(variables)} variables of metrics; {len(values)} were saved, or of other shapes"
+        )
+    for name, variable in variables.items():
+        variable.assign(values[name])
 
 
 @dataclass(frozen=True)
