@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from keras_vit_scale import ViT, ViTConfig, cli
+from keras_vit_scale.training import CheckpointStore
 
 SHAPE = "width=6,depth=1,mlp_dim=7,heads=2,patch_size=4"
 OPTIONS = [
@@ -218,6 +220,6 @@ def test_interrupted_between_steps_it_leaves_a_checkpoint(tmp_path):
     assert process.returncode == 130
     assert "stopping after this step" in errors
     assert "the same command goes on" in errors
-    (checkpoint,) = out.glob("checkpoints/*")
-    assert (checkpoint / "manifest.json").is_file()
+    (told,) = re.findall(r"step (\d+) is saved", errors)
+    assert CheckpointStore(out / "checkpoints").steps()[-1] == int(told)
     assert not (out / "results.json").exists()

@@ -35,7 +35,6 @@ from keras_vit_scale.runs.recipe import make_optimizer
 from keras_vit_scale.runs.run import build_model, open_data
 from keras_vit_scale.runs.settings import read_settings, settings_text
 from keras_vit_scale.runs.start import open_start
-from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
 from keras_vit_scale.weights import resample_positions
 
 SHAPE = "width=16,depth=2,mlp_dim=32,heads=2,patch_size=2"
@@ -311,16 +310,12 @@ AVERAGED = dataclasses.replace(QUICK, schedule="constant", average=3, warmup=1, 
 def whole(world, tmp_path_factory):
     """A run with averages, its folder, and what its checkpoint after every step held."""
     trunk, data, _ = world
-    out, steps = tmp_path_factory.mktemp("whole"), {}
-
-    def watch(progress):
-        # A stretch of training begins with a report, when the checkpoint before it is there.
-        for folder in out.glob("rates/0.03/checkpoints/step-*"):
-            if is_complete(folder):
-                steps[int(folder.name.removeprefix("step-"))] = load_file(folder / ARRAYS)
-
-    recipe = dataclasses.replace(AVERAGED, checkpoint_every=1)
-    found = fine_tune(recipe, trunk, data, out, check=True, on_progress=watch)
+    recipe = dataclasses.replace(AVERAGED, checkpoint_every=1, keep_last=9)
+    found = fine_tune(recipe, trunk, data, tmp_path_factory.mktemp("whole"), check=True)
+    steps = {
+        int(folder.name.removeprefix("step-")): load_file(folder / "arrays-0000-000.safetensors")
+        for folder in Path(found["folder"], "checkpoints").glob("step-*")
+    }
     return found, Path(found["folder"]), steps
 
 
@@ -348,7 +343,7 @@ import os, pickle, signal, sys
 from keras_vit_scale.runs import fine_tune
 
 def kill(progress):
-    if os.path.exists(sys.argv[2] + "/rates/0.03/checkpoints/step-00000004/manifest.json"):
+    if progress.doing.endswith("evaluation"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with open(sys.argv[1], "rb") as file:
@@ -370,7 +365,7 @@ def test_killed_and_run_again_it_ends_the_same(world, whole, tmp_path):
     assert not (out / "rates" / "0.03" / "results.json").exists()
     told = []
     found = fine_tune(*arguments, out, check=True, on_progress=told.append)
-    assert told[0].done_steps == 4
+    assert told[0].done_steps in (4, 5)
     assert {**found, "folder": ""} == {**whole[0], "folder": ""}
     folders = (out / "rates" / "0.03", whole[1])
     models = [load_classifier(folder / "model.keras").model for folder in folders]

@@ -31,7 +31,9 @@ from keras_vit_scale.scaling import (
 )
 from keras_vit_scale.scaling.results import study_results
 from keras_vit_scale.scaling.study import Run, open_data
-from keras_vit_scale.training.checkpoint import read_manifest, restore_checkpoint, training_state
+from keras_vit_scale.training.checkpoints import restore_folder, training_state
+from keras_vit_scale.training.checkpoints.manifest import read_manifest
+from keras_vit_scale.training.checkpoints.storage import LocalFolder
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -103,7 +105,7 @@ def test_checkpoints(version):
     for folder in folders:
         model = make.vit(dropout=0.1)
         model.compile(make.OPTIMIZERS[folder.name](), kvs.SigmoidCrossEntropy())
-        assert restore_checkpoint(folder, model) == 3
+        assert restore_folder(LocalFolder(folder), model).step == 3
         assert int(model.optimizer.iterations) == 3
         stored = load_file(folder / "arrays.safetensors")
         for name, variable in training_state(model).items():
@@ -165,7 +167,7 @@ def test_a_study(version, folder):
         assert not run.unfinished()
         shutil.rmtree(run.branch(max(config.durations)))
         leaves = config.branch_step(max(config.durations))
-        assert read_manifest(run.checkpoint(leaves))["step"] == leaves
+        assert leaves in run.trunk.steps()
         assert not run.trunk_plan()  # the trunk's checkpoint is there
     shutil.copytree(GOLDEN / version / "study", "again")
     write_report("again")
@@ -239,7 +241,10 @@ MANIFEST = "run/checkpoints/step-00000005/manifest.json"
 
 #: How each kind of file is given another number, and how it is read.
 KINDS = {
-    "checkpoint": (lambda v: number(MANIFEST, v), lambda: read_manifest(Path(MANIFEST).parent)),
+    "checkpoint": (
+        lambda v: number(MANIFEST, v),
+        lambda: read_manifest(LocalFolder(Path(MANIFEST).parent)),
+    ),
     "classifier": (classifier_of, lambda: load_classifier("classifier.keras")),
     "cooldown": (lambda v: number("run/cooldown.json", v), lambda: train(make.RUN, "run")),
     "law": (

@@ -16,7 +16,7 @@ from keras_vit_scale import (
     head_and_body,
 )
 from keras_vit_scale.optimizers.decay import decays_by_path
-from keras_vit_scale.training.checkpoint import training_state
+from keras_vit_scale.training.checkpoints import training_state
 
 OURS = pytest.mark.parametrize("kind", [Adafactor, AdamW, Momentum])
 BACKEND = keras.backend.backend()

@@ -21,7 +21,7 @@ from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import head_bias, make_optimizer
 from keras_vit_scale.runs.run import loss_function, open_data
 from keras_vit_scale.runs.start import start_from
-from keras_vit_scale.training.checkpoint import ARRAYS, is_complete
+from keras_vit_scale.training import CheckpointStore, Stopped, Stopping
 from keras_vit_scale.weights import resample_positions
 
 CONFIG = TrainConfig(
@@ -70,7 +70,7 @@ def finished(tmp_path_factory):
 def test_the_folder_holds_all_of_the_run(finished):
     out, told = finished
     assert load_run_config(out) == CONFIG
-    assert [f.name for f in (out / "checkpoints").iterdir()] == ["step-00000017"]
+    assert CheckpointStore(out / "checkpoints").steps() == [15, 17]
     assert (told[-1].done_steps, told[-1].total_steps) == (17, 17)
     results = json.loads((out / "results.json").read_text())
     assert results["steps"] == 17
@@ -117,7 +117,7 @@ import os, signal, sys
 from keras_vit_scale.runs import load_run_config, train
 
 def kill(progress):
-    if os.path.exists(sys.argv[2] + "/checkpoints/step-00000010/manifest.json"):
+    if progress.doing == "evaluation" and progress.done_steps == 14:
         os.kill(os.getpid(), signal.SIGKILL)
 
 train(load_run_config(sys.argv[1]), sys.argv[2], kill)
@@ -125,17 +125,49 @@ train(load_run_config(sys.argv[1]), sys.argv[2], kill)
 
 
 def test_killed_and_run_again_it_ends_the_same(finished, tmp_path):
+    """Killed while step 14 is saved: there is that checkpoint, or the one before."""
     out = tmp_path / "run"
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(finished[0]), str(out)],
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert is_complete(out / "checkpoints" / "step-00000010")
+    steps = CheckpointStore(out / "checkpoints").steps()
+    assert steps in ([7, 10], [7, 10, 14], [10, 14])
     assert not (out / "results.json").exists()
     told = []
     train(CONFIG, out, told.append)
-    assert told[0].done_steps == 10
+    assert told[0].done_steps == steps[-1]
+    assert_same_end(out, finished[0])
+
+
+class StopAt(Stopping):
+    """Asks to stop at a step, which it knows by being told what is saved and what is not."""
+
+    def __init__(self, out, stop):
+        super().__init__()
+        self.out, self.stop, self.step = out, stop, 0
+
+    def reason(self):
+        return "the test" if self.step >= self.stop else None
+
+    def all_saved(self, wait):
+        wait()
+        self.step = max(CheckpointStore(self.out / "checkpoints").steps(), default=0)
+
+    def unsaved(self):
+        self.step += 1
+
+
+@pytest.mark.parametrize("stops", [(3,), (8,), (1, 2, 11, 16), (7, 15)])
+def test_stopped_at_any_step_and_run_again_it_ends_the_same(stops, finished, tmp_path):
+    """Within an epoch of Keras, where means since its beginning go on."""
+    out = tmp_path / "run"
+    for stop in stops:
+        with pytest.raises(Stopped) as stopped:
+            train(CONFIG, out, stopping=StopAt(out, stop))
+        assert stopped.value.step == stop
+    train(CONFIG, out)
     assert_same_end(out, finished[0])
 
 
@@ -151,14 +183,13 @@ def test_interrupted_in_a_cooldown_that_a_file_began_it_goes_on(tmp_path):
         if progress.done_steps >= 3:
             signal_file.touch()
         if (out / "cooldown.json").exists():
-            raise KeyboardInterrupt("enough")
+            stopping.request("enough")
 
-    with pytest.raises(KeyboardInterrupt, match="enough"):
-        train(config, out, steer)
+    stopping = Stopping()
+    with pytest.raises(Stopped, match="stopped by enough"):
+        train(config, out, steer, stopping=stopping)
     begun = json.loads((out / "cooldown.json").read_text())
-    (checkpoint,) = (out / "checkpoints").iterdir()
-    assert is_complete(checkpoint)
-    left_at = int(checkpoint.name.removeprefix("step-"))
+    left_at = CheckpointStore(out / "checkpoints").steps()[-1]
     assert begun["begins"] <= left_at < begun["ends"] == begun["begins"] + 6
     signal_file.unlink()
     told = []
@@ -191,16 +222,36 @@ def test_another_run_in_the_folder_is_refused(finished):
     assert load_run_config(finished[0]) == CONFIG
 
 
-def test_a_damaged_checkpoint_is_told(finished, tmp_path):
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     (out / "results.json").unlink()
-    arrays = out / "checkpoints" / "step-00000017" / ARRAYS
+    damage(out / "checkpoints" / "step-00000017")
+    told = []
+    with pytest.warns(UserWarning, match=r"step-00000017.*digest.*The checkpoint of step 15 is"):
+        train(CONFIG, out, told.append)
+    assert told[0].done_steps == 15
+    assert_same_end(out, finished[0])
+    (out / "results.json").unlink()
+    for folder in (out / "checkpoints").glob("step-*"):
+        damage(folder)
+    with pytest.raises(RunError, match=r"Delete .*checkpoints to train from the start"):
+        train(CONFIG, out)
+
+
+def damage(folder):
+    (arrays,) = folder.glob("*.safetensors")
     content = bytearray(arrays.read_bytes())
     content[-1] ^= 1
     arrays.write_bytes(content)
-    with pytest.raises(RunError, match="Delete that folder to train from the start"):
-        train(CONFIG, out)
+
+
+def test_a_folder_is_one_process_own(finished, tmp_path):
+    from keras_vit_scale.runs.ownership import owning
+
+    with owning(tmp_path / "run"), pytest.raises(RunError, match=r"Another process works in.*on"):
+        train(CONFIG, tmp_path / "run")
+    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == [".owner"]
 
 
 BAD = {

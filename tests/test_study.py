@@ -27,7 +27,7 @@ from keras_vit_scale.scaling import (
 from keras_vit_scale.scaling.findings import describe, find, next_steps
 from keras_vit_scale.scaling.results import study_points
 from keras_vit_scale.scaling.study import open_data
-from keras_vit_scale.training.checkpoint import is_complete
+from keras_vit_scale.training import CheckpointStore
 
 STUDY = """
 sizes: [a, B]
@@ -68,7 +68,7 @@ def test_every_piece_is_there(finished):
         assert (out / name).stat().st_size > 100
     for size in ("a_w8_d1", "B_w12_d2"):
         run = out / "runs" / size / "seed-0"
-        assert all(is_complete(run / "trunk" / f"step-{s:08d}") for s in (3, 5, 10))
+        assert CheckpointStore(run / "trunk").steps() == [3, 5, 10]
         for steps in (6, 10, 20):
             assert (run / f"steps-{steps:08d}" / "result.json").is_file()
     for heading in ("5-shot error (held-out) by size and steps", "Found", "Try next", "Written"):
@@ -147,7 +147,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(finished, tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     out = tmp_path / "out"
     arguments = ["study", "run", tmp_path / "study.yaml", "--out", out]
-    for pattern in ("runs/a*/*/trunk/*/arrays.safetensors", "runs/a*/*/*/result.json"):
+    for pattern in ("runs/a*/*/trunk/*/arrays-0000-000.safetensors", "runs/a*/*/*/result.json"):
         process = subprocess.Popen(
             [sys.executable, "-m", "keras_vit_scale_command", *map(str, arguments)],
             stdout=subprocess.DEVNULL,

@@ -23,6 +23,7 @@ from keras_vit_scale.cli.output import PROGRAM
 from keras_vit_scale.cli.study import study_report, study_run
 from keras_vit_scale.cli.train import train
 from keras_vit_scale.cli.use import embed, predict
+from keras_vit_scale.training.stopping import INTERRUPTED, Stopped
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,12 @@ def run(arguments: Sequence[str]) -> int:
         return int(stop.code or 0)
     try:
         parsed()
-    except KeyboardInterrupt as interrupt:
-        what = "; ".join(["interrupted", *map(str, interrupt.args)])
-        print(f"{PROGRAM}: {what}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Stopped as stop:
+        print(f"{PROGRAM}: {stop}", file=sys.stderr)
+        return stop.exit_code
     except _mistakes() as error:
         if isinstance(error, ImportError) and error.name is not None:
             # Raised by Python, not by the library with the extra to install.
@@ -113,7 +116,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     """What a user can mend: told in a line, without a traceback."""
     from keras_vit_scale.runs import RunError
     from keras_vit_scale.scaling import StudyError
-    from keras_vit_scale.training.checkpoint import CheckpointError
+    from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 
     return (ValueError, OSError, ImportError, CheckpointError, RunError, StudyError)
 

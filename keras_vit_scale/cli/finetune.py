@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from keras_vit_scale.cli.output import PROGRAM, print_json, tell, tell_metrics
 from keras_vit_scale.cli.progress import StepBar
 from keras_vit_scale.runs import FineTune, fine_tune, fine_tune_tasks, load_tasks, summary
+from keras_vit_scale.training.stopping import Stopping
 
 
 def finetune(
@@ -22,6 +23,8 @@ def finetune(
     tasks: str = "",
     check: bool = False,
     out: Path = Path("fine-tuned"),
+    time_limit: str | None = None,
+    grace: float = 25.0,
     json: bool = False,
 ) -> None:
     """Fine-tune a trained model on your images, by the paper's protocol.
@@ -59,6 +62,8 @@ def finetune(
         tasks: Instead of both: a YAML file of several data sets.
         check: Only judge the rates on held-out images.
         out: Folder, made if need be.
+        time_limit: Stop early enough to have saved by then: 3600, 90m, 1h30m, 11:30:00.
+        grace: Seconds from a signal to the end of the process, saved or not.
         json: Print the results as JSON; nothing else goes to standard output.
     """
     if bool(data) == bool(tasks) or (test and tasks):
@@ -66,16 +71,13 @@ def finetune(
             "Give `data`, perhaps with `test`, or `tasks` instead. "
             f"Received: data={data!r}, test={test!r}, tasks={tasks!r}"
         )
-    if tasks:
-        listed = load_tasks(tasks)
-        with StepBar() as bar:
-            rows = fine_tune_tasks(recipe, model, listed, out, check=check, on_progress=bar.update)
-        found = {"folder": str(out), "tasks": rows, "means": summary(rows)}
-    else:
-        with StepBar() as bar:
-            found = fine_tune(
-                recipe, model, data, out, test=test or None, check=check, on_progress=bar.update
-            )
+    with StepBar() as bar, Stopping(grace=grace, time_limit=time_limit) as stopping:
+        options = {"check": check, "on_progress": bar.update, "stopping": stopping}
+        if tasks:
+            rows = fine_tune_tasks(recipe, model, load_tasks(tasks), out, **options)
+            found = {"folder": str(out), "tasks": rows, "means": summary(rows)}
+        else:
+            found = fine_tune(recipe, model, data, out, test=test or None, **options)
     if json:
         print_json(found)
     elif tasks:

@@ -1,13 +1,10 @@
-"""What long work shows in a terminal or a log, and how an interrupt stops it."""
+"""What long work shows in a terminal or a log."""
 
-import signal
-import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_vit_scale.cli.output import PROGRAM
 from keras_vit_scale.data import Source
 
 if TYPE_CHECKING:
@@ -15,28 +12,15 @@ if TYPE_CHECKING:
 
 
 class StepBar:
-    """Shows how training goes: a bar in a terminal, a line for each stretch in a log.
-
-    An interrupt stops the work where progress is next told, between two steps: raised at
-    any moment, it could strike a backend's C++ code, which aborts, or a callback of the
-    garbage collector, which swallows it. A second interrupt acts at once.
-    """
+    """Shows how training goes: a bar in a terminal, a line for each stretch in a log."""
 
     def __init__(self):
         self.console = Console(stderr=True)
         self.bar = _bar("steps", self.console)
         self.task = self.bar.add_task("", total=None)
         self.doing = None
-        self.interrupted = False
-
-    def _interrupt(self, *_: object) -> None:
-        self.interrupted = True
-        signal.signal(signal.SIGINT, self.earlier_handler)
-        print(f"{PROGRAM}: stopping after this step", file=sys.stderr)
 
     def update(self, progress: "TrainingProgress") -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt("what was finished is kept, the same command goes on")
         if self.console.is_terminal:
             # Started with the first step, so that a mistake is told on a line of its own.
             self.bar.start()
@@ -56,11 +40,9 @@ class StepBar:
             )
 
     def __enter__(self):
-        self.earlier_handler = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *_):
-        signal.signal(signal.SIGINT, self.earlier_handler)
         self.bar.stop()
 
 

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from keras_vit_scale.cli.output import print_json, tell
 from keras_vit_scale.cli.progress import StepBar
+from keras_vit_scale.training.stopping import Stopping
 
 if TYPE_CHECKING:
     from keras_vit_scale.scaling.findings import Findings
@@ -33,13 +34,19 @@ def study_run(
     batch_size: Annotated[int | None, _CONFIGS] = None,
     peak: Annotated[float | None, _CONFIGS] = None,
     peaks: Annotated[dict[str, float], _CONFIGS] = {},  # noqa: B006  (never written)
+    checkpoint_every: Annotated[int | None, _CONFIGS] = None,
+    time_limit: str | None = None,
+    grace: float = 25.0,
     json: bool = False,
 ) -> None:
     """Train, cool down and probe every size of a study; then fit its law and report.
 
     CONFIG is a YAML file or a built-in study; options replace what it says, and study.yaml in
-    the folder records the outcome. Interrupted, the same command goes on where it stopped;
-    with more sizes, durations or seeds it runs what is missing.
+    the folder records the outcome. Interrupted or killed, the same command goes on from the
+    last checkpoint; with more sizes, durations or seeds it runs what is missing. Run it several
+    times at once, on one machine or several with a shared folder, and they share the work.
+    SIGTERM, SIGINT (Ctrl-C) and the time limit save the present step first; the exit code is
+    then 75, or 130 for SIGINT.
 
     For example:
 
@@ -62,6 +69,9 @@ def study_run(
         batch_size: Images a step.
         peak: Peak learning rate of all sizes; drops the rates of single sizes in CONFIG.
         peaks: Peak rates of single sizes: S/16 0.001 B/16 0.0008.
+        checkpoint_every: Steps between checkpoints of trunks and cooldowns on their way.
+        time_limit: Stop early enough to have saved by then: 3600, 90m, 1h30m, 11:30:00.
+        grace: Seconds from a signal to the end of the process, saved or not.
         json: Print the findings as JSON; nothing else goes to standard output.
     """
     from keras_vit_scale.scaling.config import load_config
@@ -69,13 +79,19 @@ def study_run(
 
     study = _override(
         load_config(config),
-        {"sizes": sizes, "durations": durations, "seeds": seeds, "image_size": image_size},
+        {
+            "sizes": sizes,
+            "durations": durations,
+            "seeds": seeds,
+            "image_size": image_size,
+            "checkpoint_every": checkpoint_every,
+        },
         {"upstream": upstream},
         {"downstream": downstream, "held_out": held_out, "held_out_classes": held_out_classes},
         {"batch_size": batch_size, "peak": peak, "peaks": peaks},
     )
-    with StepBar() as bar:
-        run_study(study, out, bar.update)
+    with StepBar() as bar, Stopping(grace=grace, time_limit=time_limit) as stopping:
+        run_study(study, out, bar.update, stopping=stopping)
     _report(out, json)
 
 

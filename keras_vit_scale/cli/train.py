@@ -10,18 +10,22 @@ from keras_vit_scale.cli.output import PROGRAM, print_json, tell, tell_metrics
 from keras_vit_scale.cli.progress import StepBar
 from keras_vit_scale.runs import TrainConfig
 from keras_vit_scale.runs import train as train_run
+from keras_vit_scale.training.stopping import Stopping
 
 
 def train(
     config: Annotated[TrainConfig, OmitArgPrefixes],
     out: Path = Path("run"),
+    time_limit: str | None = None,
+    grace: float = 25.0,
     json: bool = False,
 ) -> None:
     """Train a model on your images.
 
     The folder holds everything of the run: config, log, checkpoints, results and the model,
-    which carries its preprocessing and class names. Interrupted, the same command goes on
-    where it stopped and ends the same.
+    which carries its preprocessing and class names. Interrupted or killed, the same command
+    goes on from the last checkpoint and ends the same. SIGTERM, SIGINT (Ctrl-C) and the time
+    limit save the present step first; the exit code is then 75, or 130 for SIGINT.
 
     Durations are steps, or "500 steps", "1e6 images", "90 epochs", "10%" of the run.
 
@@ -38,10 +42,12 @@ def train(
     Args:
         config: What to train, on what, for how long and how.
         out: Folder of the run, made if need be.
+        time_limit: Stop early enough to have saved by then: 3600, 90m, 1h30m, 11:30:00.
+        grace: Seconds from a signal to the end of the process, saved or not.
         json: Print the results as JSON; nothing else goes to standard output.
     """
-    with StepBar() as bar:
-        results = train_run(config, out, bar.update)
+    with StepBar() as bar, Stopping(grace=grace, time_limit=time_limit) as stopping:
+        results = train_run(config, out, bar.update, stopping=stopping)
     if json:
         print_json({"folder": str(out), **results})
         return

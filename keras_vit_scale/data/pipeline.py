@@ -1,4 +1,4 @@
-"""Batches for `fit` on every backend: a pure function of the seed and the step."""
+"""Batches for `fit` on every backend: a pure function of the seed and the images seen."""
 
 import grain
 import numpy as np
@@ -17,14 +17,16 @@ def train_batches(
     seed: int = 0,
     start: int = 0,
     stop: int | None = None,
+    offset: int = 0,
     augmentation: Augmentation | None = None,
 ) -> grain.IterDataset:
     """Shuffled, augmented batches for the steps from `start` to `stop`.
 
     Every epoch is a new permutation of (seed, epoch), and an image's augmentation a
     function of the seed and its place in the stream; so a run that starts again at
-    step 700 sees what it would have seen. Batches run across the ends of epochs:
-    each has `batch_size` images, and each image comes once an epoch.
+    step 700 sees what it would have seen, and one that goes on with another batch size
+    sees the images that come next. Batches run across the ends of epochs: each has
+    `batch_size` images, and each image comes once an epoch.
 
     Args:
         source: Images and labels.
@@ -33,6 +35,8 @@ def train_batches(
         seed: Decides order and augmentation.
         start: First step.
         stop: Step before which to stop, or `None` to go on for ever.
+        offset: Images seen in addition to `batch_size` a step. A run that goes on from step
+            s with batches of b images, having seen n before, has n - s b; below zero is fine.
         augmentation: What happens to each batch after that: RandAugment, MixUp, CutMix.
 
     Returns:
@@ -41,7 +45,8 @@ def train_batches(
         mixes images. Keras' `fit` takes it as it is.
 
     Raises:
-        ValueError: If the batch size is no positive integer or the steps are no range.
+        ValueError: If the batch size is no positive integer, the steps are no range, or
+            they begin before the first image.
 
     Example:
 
@@ -54,6 +59,12 @@ def train_batches(
     check_positive_integers(batch_size=batch_size)
     if start < 0 or (stop is not None and stop < start):
         raise ValueError(f"Steps must be a range from 0 on. Received: start={start}, stop={stop}")
+    first = start * batch_size + offset
+    if first < 0:
+        raise ValueError(
+            "The first step must not begin before the first image. "
+            f"Received: start={start}, batch_size={batch_size}, offset={offset}"
+        )
 
     def augment(example, rng):
         image, label = example
@@ -64,12 +75,19 @@ def train_batches(
     # the order of every run that there is follows from it.
     spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
     data = grain.MapDataset.source(source).seed(spread).shuffle().repeat().random_map(augment)
-    batches = data.batch(batch_size)
+    last = None if stop is None else stop * batch_size + offset
+    # Sliced only now, so that an image's draws belong to its place in the stream.
+    batches = data[first:last].batch(batch_size)
     if augmentation is not None:
         classes = len(source.class_names)
-        # Before the slice, so that a batch's draws belong to its step.
-        batches = batches.random_map(lambda b, rng: augmentation(b[0], b[1], classes, rng))
-    return _threaded(batches[start:stop])
+
+        def mix(index, batch):
+            # As an image's draws, a batch's belong to the place of its first image.
+            rng = np.random.default_rng((spread, first + index * batch_size))
+            return augmentation(batch[0], batch[1], classes, rng)
+
+        batches = batches.map_with_index(mix)
+    return _threaded(batches)
 
 
 def eval_batches(source: Source, transform: EvalTransform, batch_size: int) -> grain.IterDataset:

@@ -37,6 +37,8 @@ FREE = (
     "cool_down_file",
     "evaluate_every",
     "checkpoint_every",
+    "keep_last",
+    "keep_every",
     "log_every",
 )
 
@@ -153,6 +155,10 @@ class TrainConfig:
     """Begin the cooldown when this file appears."""
     checkpoint_every: Duration = 1000
     """Steps between checkpoints, as any duration."""
+    keep_last: int = 2
+    """Keep so many of the newest checkpoints: with one, nothing is behind a damaged one."""
+    keep_every: MaybeDuration = None
+    """Keep those at multiples of so many steps too, as any duration: to cool down from later."""
     log_every: Duration = 50
     """Steps between rows of log.csv, as any duration."""
 
@@ -160,7 +166,9 @@ class TrainConfig:
         for name, hint in typing.get_type_hints(type(self)).items():
             if typing.get_origin(hint) is Literal:
                 check_one_of(typing.get_args(hint), **{name: getattr(self, name)})
-        check_positive_integers(image_size=self.image_size, batch_size=self.batch_size)
+        check_positive_integers(
+            image_size=self.image_size, batch_size=self.batch_size, keep_last=self.keep_last
+        )
         check_positive(peak=self.peak, timescale=self.timescale, clip_norm=self.clip_norm)
         check_rates(
             dropout=self.dropout,

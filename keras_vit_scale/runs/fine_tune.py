@@ -148,6 +148,8 @@ class FineTune:
     """Steps between evaluations on held-out images; at the end alone by default."""
     checkpoint_every: Duration = 1000
     """Steps between checkpoints, as any duration."""
+    keep_last: int = 2
+    """Keep so many of the newest checkpoints."""
     log_every: Duration = 50
     """Steps between rows of log.csv, as any duration."""
 

@@ -27,6 +27,7 @@ from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.run import RunDivergedError, RunError, check_folder, open_data, train
 from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.progress import Progress
+from keras_vit_scale.training.stopping import Stopping
 
 METRICS = ("accuracy", "top_5_accuracy", "loss")
 
@@ -40,6 +41,7 @@ def fine_tune(
     test: str | None = None,
     check: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    stopping: Stopping | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes a model on labelled images in the folder `out`, from wherever that stands.
 
@@ -55,7 +57,7 @@ def fine_tune(
         test: Images for the final model's metrics, of the same classes.
         check: Only judge the rates, even a single one, on the held-out images: no run
             on all of them, no test.
-        on_progress: As in `train`; its steps are those of all runs together.
+        on_progress, stopping: As in `train`.
 
     Returns:
         `rates`, a row for each that was judged: `rate`, and `accuracy`, `top_5_accuracy`
@@ -103,14 +105,15 @@ def fine_tune(
 
     rows = []
     for rate, (config, folder) in candidates.items():
-        rows.append(_judge(config, folder, _labelled(on_progress, f"rate {rate:g}")))
+        rows.append(_judge(config, folder, _labelled(on_progress, f"rate {rate:g}"), stopping))
         write_text(out / "rates.csv", csv_text(rows))
     rate = best_rate(rows) if rows else rates[0]
     found = {"rates": rows, "rate": rate, "test": None}
     if check:
         config, folder = candidates[rate]
         return {**found, "folder": str(folder), "run": train(config, folder)}
-    results = train(run(rate, False), out, _labelled(on_progress, f"final run at {rate:g}"))
+    told = _labelled(on_progress, f"final run at {rate:g}")
+    results = train(run(rate, False), out, told, stopping=stopping)
     if tested is not None:
         found["test"] = _test(out, test, tested)
     return {**found, "folder": str(out), "run": results}
@@ -168,10 +171,10 @@ def best_rate(rows: list[dict[str, Any]]) -> float:
     return max(finite, key=lambda row: (row["accuracy"], -row["loss"]))["rate"]
 
 
-def _judge(config, folder, on_progress):
+def _judge(config, folder, on_progress, stopping):
     """What the run at one rate reaches on its held-out images."""
     try:
-        metrics = train(config, folder, on_progress)["validation"]
+        metrics = train(config, folder, on_progress, stopping=stopping)["validation"]
     except RunDivergedError:
         metrics = {}
     return {"rate": config.peak, **{name: metrics.get(name) for name in METRICS}}

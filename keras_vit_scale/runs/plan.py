@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt, steps
 from keras_vit_scale.schedules.schedule import Schedule
 from keras_vit_scale.training.callbacks.cooldown import cooldown_length
+from keras_vit_scale.training.checkpoints.store import Keep
 
 if TYPE_CHECKING:
     from keras_vit_scale.runs.config import TrainConfig
@@ -27,6 +28,8 @@ class Plan:
     """Steps over which weights are averaged; 0 for none."""
     evaluate_every: int | None
     checkpoint_every: int
+    keep: Keep
+    """Which checkpoints stay."""
     log_every: int
 
     def planned_cooldown(self) -> int | None:
@@ -62,7 +65,7 @@ def make_plan(config: "TrainConfig", images: int) -> Plan:
         cooldown = cooldown_length(begin, cooldown)
         total = begin + cooldown
     every: dict[str, Any] = {}
-    for name in ("evaluate_every", "checkpoint_every", "log_every"):
+    for name in ("evaluate_every", "checkpoint_every", "keep_every", "log_every"):
         every[name] = None if getattr(config, name) is None else in_steps(name, total)
         if every[name] == 0:
             raise ValueError(f"`{name}` must be positive. Received: {getattr(config, name)!r}")
@@ -72,8 +75,9 @@ def make_plan(config: "TrainConfig", images: int) -> Plan:
         warmup = in_steps("warmup", total)
     else:
         warmup = 10_000 if total is None else min(10_000, total // 10)
+    keep = Keep(config.keep_last, every.pop("keep_every"))
     by_event = config.deadline is not None or config.cool_down_file is not None
-    return Plan(warmup, total, cooldown, by_event, in_steps("average", total), **every)
+    return Plan(warmup, total, cooldown, by_event, in_steps("average", total), keep=keep, **every)
 
 
 def make_schedule(config: "TrainConfig", plan: Plan) -> Schedule:

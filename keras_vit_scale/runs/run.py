@@ -5,18 +5,17 @@
       log.csv                        loss, rate and speed as it went
       evaluations.json               metrics on the held-out images, by step
       cooldown.json                  where an event began the cooldown, and where that ends
-      checkpoints/step-00000700/     the last one
+      checkpoints/step-00000700/     the last ones
       model.keras                    the model, with its preprocessing and class names
       results.json                   what came out; written last: the run is done
 
-Every file is written whole or not at all.
+Every file is written whole or not at all, and one process at a time works in the folder.
 
 Runs stand above `evaluation`, whose classifier is what they end with, and below `scaling`.
 """
 
 import datetime
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,20 +28,24 @@ from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
+from keras_vit_scale.runs.ownership import OwnedError, owning
 from keras_vit_scale.runs.plan import Plan, make_schedule
 from keras_vit_scale.runs.recipe import loss_function, make_optimizer
 from keras_vit_scale.runs.settings import differences, settings_text
 from keras_vit_scale.runs.start import build_model
 from keras_vit_scale.training.averaging import averaged
 from keras_vit_scale.training.callbacks import Cooldown, CSVLog, LearningRate, Throughput
-from keras_vit_scale.training.checkpoint import (
-    CheckpointError,
-    is_complete,
-    restore_checkpoint,
-    save_checkpoint,
-)
+from keras_vit_scale.training.callbacks.saving import Saving
+from keras_vit_scale.training.callbacks.steps import StepCounter
+from keras_vit_scale.training.checkpoints.manifest import CheckpointError
+from keras_vit_scale.training.checkpoints.store import CheckpointStore, Restored
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.progress import Progress, StepClock
+from keras_vit_scale.training.stopping import Stopping
+from keras_vit_scale.types import Logs
+
+#: The end of a stretch of training that only an event ends.
+FOREVER = 2**31
 
 
 class RunError(Exception):
@@ -54,7 +57,11 @@ class RunDivergedError(RunError):
 
 
 def train(
-    config: TrainConfig, out: str | Path, on_progress: Callable[[Progress], None] | None = None
+    config: TrainConfig,
+    out: str | Path,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    stopping: Stopping | None = None,
 ) -> dict[str, Any]:
     """Trains a model in the folder `out`, from wherever the folder's run stands.
 
@@ -65,17 +72,18 @@ def train(
         config: The run.
         out: Its folder, made if need be. If it holds the same run, that goes on from
             its last checkpoint; the settings in `FREE` may differ.
-        on_progress: Called with a `Progress` several times a second. If it raises
-            KeyboardInterrupt, the run makes a checkpoint after the present step and
-            raises it again.
+        on_progress: Called with a `Progress` several times a second.
+        stopping: What may ask the run to stop, a signal or a time limit. The run then saves
+            the present step; the same call goes on from there, and ends the same.
 
     Returns:
         What results.json holds: costs, the last loss, and the metrics on the held-out
         images under "validation".
 
     Raises:
-        RunError: If the folder holds another run, its checkpoint is damaged, or
-            training diverges.
+        RunError: If the folder holds another run, another process works in it, its
+            checkpoints are all damaged, or training diverges.
+        Stopped: If `stopping` said so.
         ValueError: If the data, the durations or the weights to start from do not
             serve the run.
 
@@ -101,9 +109,14 @@ def train(
     event = None if (out / "cooldown.json").is_file() else make_event(config, plan)
     keras.utils.set_random_seed(config.seed)
     model = build_model(config, source.class_names)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.yaml", settings_text(config, "run"))
-    return Run(config, plan, out, model, source, held_out, event).execute(on_progress)
+    try:
+        with owning(out):
+            check_folder(config, out)
+            write_text(out / "config.yaml", settings_text(config, "run"))
+            run = Run(config, plan, out, model, source, held_out, event, stopping)
+            return run.execute(on_progress)
+    except OwnedError as error:
+        raise RunError(str(error)) from None
 
 
 def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -> None:
@@ -175,31 +188,33 @@ class Run:
         source: Source,
         held_out: Source | None,
         event: Cooldown | None,
+        stopping: Stopping | None = None,
     ):
         self.config, self.plan, self.out = config, plan, out
         self.model, self.source, self.held_out = model, source, held_out
         self.schedule = make_schedule(config, plan)
-        self.event = event
-        self.interrupt: KeyboardInterrupt | None = None
+        self.event, self.stopping = event, stopping
+        self.store = CheckpointStore(out / "checkpoints", plan.keep)
         self.evaluations: list[dict[str, Any]] = []
 
     def execute(self, on_progress: Callable[[Progress], None] | None) -> dict[str, Any]:
         """Trains from the last checkpoint to the end, and writes what came out."""
         self._begin()
-        step = self._resume()
-        clock = StepClock(self._end(), self._reporter(on_progress), done=step)
-        while step != self._end():
-            self._train(self._next_stop(step), clock)
-            step = int(self.model.optimizer.iterations)
-            self._record_cooldown(step)
-            clock.total = self._end()
+        restored = self._resume()
+        step = 0 if restored is None else restored.step
+        clock = StepClock(self._end(), on_progress, done=step)
+        while True:
+            self._all_saved()
             if self.held_out is not None and self._evaluation_due(step):
                 clock.say("evaluation")
                 self._evaluate(step, self.held_out)
-            if step == self._end() or step % self.plan.checkpoint_every == 0 or self.interrupt:
-                self._checkpoint(step)
-            if self.interrupt:
-                raise self.interrupt
+            if step == self._end():
+                break
+            self._train(self._next_stop(step), clock, restored)
+            restored = None
+            step = int(self.model.optimizer.iterations)
+            clock.total = self._end()
+        self.store.wait()
         clock.say("writing the model")
         return self._finish(step)
 
@@ -218,30 +233,40 @@ class Run:
             loss=loss_function(self.config.loss, self.config.label_smoothing),
         )
 
-    def _resume(self) -> int:
-        """Restores the last checkpoint; returns its step, or 0 without one."""
-        saved = [f for f in self._checkpoints() if is_complete(f)]
-        if not saved:
-            return 0
+    def _resume(self) -> Restored | None:
+        """Restores the last checkpoint, if there is one."""
+        if not self.store.steps():
+            return None
         try:
-            step = restore_checkpoint(saved[-1], self.model)
+            restored = self.store.restore(self.model)
         except CheckpointError as error:
-            raise RunError(f"{error}. Delete that folder to train from the start.") from error
+            raise RunError(
+                f"{error}. Delete {self.store.folder} to train from the start."
+            ) from error
         path = self.out / "evaluations.json"
         if path.is_file():
             rows = json.loads(path.read_text(encoding="utf-8"))
-            self.evaluations = [row for row in rows if row["step"] <= step]
-        return step
+            self.evaluations = [row for row in rows if row["step"] <= restored.step]
+        return restored
 
-    def _train(self, stop: int, clock: StepClock) -> None:
-        """Trains to step `stop`, or to where an event's cooldown ends before it."""
-        callbacks = [clock.callback("training"), _StopWhen(lambda: self.interrupt is not None)]
+    def _all_saved(self) -> None:
+        """What comes until the next step can be done again: a signal need not wait for it."""
+        if self.stopping is not None:
+            self.stopping.all_saved(self.store.join)
+
+    def _train(self, stop: int, clock: StepClock, restored: Restored | None) -> None:
+        """Trains to step `stop`, or to where an event's cooldown ends before it; and saves it."""
+        callbacks: list[keras.callbacks.Callback] = [clock.callback("training")]
         if self.event is not None:
-            callbacks.append(self.event)
+            callbacks += [self.event, _BetweenSteps(self._record_cooldown)]
+        saving = Saving(
+            self.store, self.plan.checkpoint_every, stopping=self.stopping, restored=restored
+        )
         callbacks += [
             LearningRate(self.plan.log_every),
             Throughput(self.plan.log_every, batch_size=self.config.batch_size),
             CSVLog(self.out / "log.csv", self.plan.log_every),
+            saving,
         ]
         try:
             train_steps(
@@ -254,6 +279,7 @@ class Run:
                 augmentation=self.config.augmentation(),
                 callbacks=callbacks,
             )
+            saving.save_last()
         except DivergedError as error:
             raise RunDivergedError(f"At a peak rate of {self.config.peak}: {error}") from error
 
@@ -263,15 +289,16 @@ class Run:
         return self.plan.total_steps if schedule.total_steps is None else schedule.total_steps
 
     def _next_stop(self, step: int) -> int:
-        """The next step at which something is due."""
-        periods = [self.plan.checkpoint_every, self.plan.evaluate_every]
-        stops = [(step // every + 1) * every for every in periods if every is not None]
-        end = self._end()
-        return min(stops if end is None else [*stops, end])
+        """The next step at which the model is evaluated."""
+        end, every = self._end(), self.plan.evaluate_every
+        stops = [] if every is None else [(step // every + 1) * every]
+        stops += [] if end is None else [end]
+        return min(stops, default=FOREVER)
 
     def _evaluation_due(self, step: int) -> bool:
         every = self.plan.evaluate_every
-        return step == self._end() or (every is not None and step % every == 0)
+        due = step == self._end() or (every is not None and step > 0 and step % every == 0)
+        return due and step not in [row["step"] for row in self.evaluations]
 
     def _evaluate(self, step: int, held_out: Source) -> None:
         with averaged(self.model):
@@ -286,18 +313,6 @@ class Run:
             self.source.class_names,
             activation=self.config.loss,
         )
-
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.out / "checkpoints").glob("step-*"))
-
-    def _checkpoint(self, step: int) -> None:
-        """Writes a checkpoint; only then the earlier ones go."""
-        folder = self.out / "checkpoints" / f"step-{step:08d}"
-        if not is_complete(folder):
-            save_checkpoint(folder, self.model, step)
-        for other in self._checkpoints():
-            if other != folder:
-                shutil.rmtree(other)
 
     def _record_cooldown(self, step: int) -> None:
         """Writes down what an event began, so that a run that goes on begins it there too."""
@@ -337,29 +352,17 @@ class Run:
         write_text(self.out / "results.json", text)
         return results
 
-    def _reporter(self, on_progress):
-        """`on_progress`, whose KeyboardInterrupt waits for the end of the present step."""
 
-        def report(progress):
-            try:
-                on_progress(progress)
-            except KeyboardInterrupt as interrupt:
-                self.interrupt = interrupt
+class _BetweenSteps(StepCounter):
+    """Calls a function with the step between any two steps, and at the end."""
 
-        return None if on_progress is None else report
-
-
-class _StopWhen(keras.callbacks.Callback):
-    """Ends `fit` after a step at which `condition` holds.
-
-    An exception out of a callback would leave JAX's training state behind, not in the model.
-    """
-
-    def __init__(self, condition):
+    def __init__(self, function: Callable[[int], None]):
         super().__init__()
-        self.condition = condition
+        self.function = function
 
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.condition():
-            # Keras looks at this after the step; its property `model` would copy JAX's state.
-            self._model.stop_training = True
+    def between_steps(self, logs: Logs) -> None:
+        self.function(self.step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.recount()
+        self.function(self.step)

@@ -13,6 +13,7 @@ from keras_vit_scale.runs.fine_tune_run import check_data, csv_text, fine_tune, 
 from keras_vit_scale.runs.settings import STRICT, read_settings
 from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.progress import Progress
+from keras_vit_scale.training.stopping import Stopping
 
 #: VTAB's groups and the names of their tasks.
 VTAB = {
@@ -84,6 +85,7 @@ def fine_tune_tasks(
     *,
     check: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    stopping: Stopping | None = None,
 ) -> list[dict[str, Any]]:
     """Fine-tunes a model on each task, in a folder of its name within `out`.
 
@@ -91,7 +93,7 @@ def fine_tune_tasks(
 
     Args:
         recipe: The one setting for all.
-        model, check, on_progress: As in `fine_tune`.
+        model, check, on_progress, stopping: As in `fine_tune`.
         tasks: The tasks, of different names.
         out: Folder, made if need be.
 
@@ -124,6 +126,7 @@ def fine_tune_tasks(
             test=task.test,
             check=check,
             on_progress=on_progress,
+            stopping=stopping,
         )
         judged = found["run"]["validation"] if check else found["test"]
         rows.append(

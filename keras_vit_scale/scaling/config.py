@@ -197,6 +197,8 @@ class StudyConfig:
     """Shapes of your own, by name."""
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    checkpoint_every: int = 1000
+    """Steps between the checkpoints from which an interrupted trunk or cooldown goes on."""
 
     def __post_init__(self):
         for name in ("sizes", "durations", "seeds"):
@@ -205,6 +207,7 @@ class StudyConfig:
                 raise ValueError(f"`{name}` must be one or more, each once. Received: {values}")
         check_positive_integers(
             image_size=self.image_size,
+            checkpoint_every=self.checkpoint_every,
             **{f"durations[{i}]": d for i, d in enumerate(self.durations)},
         )
         for size in self.sizes:

@@ -3,13 +3,15 @@
     out/
       study.yaml                       what the study is
       runs/<size>/seed-<n>/
-        trunk/step-<m>/                a checkpoint wherever a cooldown leaves the trunk
+        trunk/step-<m>/                a checkpoint wherever a cooldown leaves the trunk, the last
+        steps-<m>/checkpoints/         those of a cooldown on its way
         steps-<m>/model.keras          the model at the end of a cooldown
         steps-<m>/result.json          its errors: the piece is done
       results.csv, law.json, frontier.png, report.html
 
 Every file is written whole or not at all, and finished pieces are found by listing the
-folders; so a study that was interrupted goes on where it stopped, and ends the same.
+folders; so a study that was interrupted goes on where it stopped, and ends the same. Several
+processes may work on one folder: each size with each seed is one's at a time.
 """
 
 import json
@@ -28,6 +30,7 @@ from keras_vit_scale.formats import with_format
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
 from keras_vit_scale.planning import training_costs
+from keras_vit_scale.runs.ownership import OwnedError, owning
 from keras_vit_scale.runs.recipe import head_bias
 from keras_vit_scale.scaling.config import (
     StudyConfig,
@@ -38,21 +41,30 @@ from keras_vit_scale.scaling.config import (
     load_config,
     united,
 )
-from keras_vit_scale.training.checkpoint import (
-    CheckpointError,
-    is_complete,
-    restore_checkpoint,
-    save_checkpoint,
-)
+from keras_vit_scale.training.callbacks.saving import Saving
+from keras_vit_scale.training.checkpoints.manifest import CheckpointError
+from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep, Restored
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
 from keras_vit_scale.training.progress import Progress, StepClock
+from keras_vit_scale.training.stopping import Stopped, Stopping
+
+#: Seconds between two looks at what other processes work on.
+LOOK_AGAIN = 2.0
 
 
 def run_study(
-    config: StudyConfig, out: str | Path, on_progress: Callable[[Progress], None] | None = None
+    config: StudyConfig,
+    out: str | Path,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    stopping: Stopping | None = None,
 ) -> None:
     """Runs what is missing of a study in the folder `out`.
+
+    Where several processes do, on one machine or on several with a shared file system, each
+    takes the next size and seed that nobody works on, and at last waits for the others: a
+    piece whose process dies is taken over by another.
 
     Everything that can be checked is checked before the first step: the data, the
     examples that the probe needs, and that the folder holds no other study.
@@ -62,21 +74,43 @@ def run_study(
         out: Its folder, made if need be. If it holds the same study, only missing
             pieces are run; sizes, durations and seeds may have been added.
         on_progress: Called with a `Progress` several times a second.
+        stopping: What may ask the study to stop, a signal or a time limit. The present step
+            is saved; the same call goes on from there.
 
     Raises:
         StudyError: If the folder holds another study's results, or training
             diverges.
+        Stopped: If `stopping` said so.
         ValueError: If the data do not serve the study.
     """
     out = Path(out)
     data = open_data(config)
     claim_folder(config, out)
-    runs = [Run(config, size, seed, out, data) for seed in config.seeds for size in config.sizes]
+    runs = [
+        Run(config, size, seed, out, data, stopping)
+        for seed in config.seeds
+        for size in config.sizes
+    ]
     clock = StepClock(sum(run.steps_left() for run in runs), on_progress)
-    for run in runs:
-        if run.unfinished():
-            run.execute(clock)
-            keras.utils.clear_session()
+    while runs := [run for run in runs if run.unfinished()]:
+        if not any(_execute(run, clock) for run in runs):
+            clock.say("waiting for other processes")
+            if stopping is not None and (reason := stopping.reason()):
+                raise Stopped(reason, 0)
+            time.sleep(LOOK_AGAIN)
+
+
+def _execute(run: "Run", clock: StepClock) -> bool:
+    """Does what is missing of a run, unless another process is about it."""
+    try:
+        with owning(run.folder):
+            # Another process may have finished it since.
+            if run.unfinished():
+                run.execute(clock)
+                keras.utils.clear_session()
+            return True
+    except OwnedError:
+        return False
 
 
 class StudyData(NamedTuple):
@@ -144,11 +178,22 @@ def claim_folder(config: StudyConfig, out: Path) -> None:
 class Run:
     """One size with one seed: a trunk and its cooldowns."""
 
-    def __init__(self, config: StudyConfig, size: str, seed: int, out: Path, data: StudyData):
+    def __init__(
+        self,
+        config: StudyConfig,
+        size: str,
+        seed: int,
+        out: Path,
+        data: StudyData,
+        stopping: Stopping | None = None,
+    ):
         self.config, self.size, self.seed, self.data = config, size, seed, data
+        self.stopping = stopping
         self.shape = config.shape(size)
         self.folder = Path(out) / "runs" / folder_name(size, self.shape) / f"seed-{seed}"
         self.label = f"{size} seed {seed}"
+        # Steps at which a cooldown left the trunk have names, and stay.
+        self.trunk = CheckpointStore(self.folder / "trunk", Keep(last=2))
 
     def unfinished(self) -> list[int]:
         """Durations without a result."""
@@ -161,13 +206,9 @@ class Run:
     def branch(self, duration: int) -> Path:
         return self.folder / f"steps-{duration:08d}"
 
-    def checkpoint(self, step: int) -> Path:
-        return self.folder / "trunk" / f"step-{step:08d}"
-
     def trunk_plan(self) -> list[tuple[int, int]]:
         """Stretches (start, stop) of the trunk that the missing branches still need."""
-        folders = (self.folder / "trunk").glob("step-*")
-        saved = {int(f.name.removeprefix("step-")) for f in folders if is_complete(f)}
+        saved = set(self.trunk.steps())
         wanted = {self.config.branch_step(d) for d in self.unfinished()} - saved
         return trunk_stretches(wanted, saved)
 
@@ -196,24 +237,31 @@ class Run:
     def _grow_trunk(self, model, clock):
         """Makes a checkpoint at every step where a missing branch leaves the trunk."""
         plan = self.trunk_plan()
-        if plan:
-            self._compile(model, None)
+        if not plan:
+            return
+        for duration in self.config.durations:
+            # Before they are there, so that no kill comes between a checkpoint and its name.
+            self.trunk.name(self.config.branch_step(duration), f"cooldown to {duration}")
+        self._compile(model, None)
+        restored = None
         for start, stop in plan:
             if start != int(model.optimizer.iterations):
-                self._restore(model, start)
-            self._train(model, stop, f"{self.label}: trunk", clock)
-            save_checkpoint(self.checkpoint(stop), model, stop)
+                restored = self._restore(model, self.trunk, start)
+            self._train(model, self.trunk, stop, f"{self.label}: trunk", clock, restored)
+            restored = None
 
     def _cool_down(self, model, features, duration, clock):
         started = time.perf_counter()
-        branch_step = self.config.branch_step(duration)
         self._compile(model, duration)
-        self._restore(model, branch_step)
-        loss = self._train(model, duration, f"{self.label}: cooldown to {duration}", clock)
-        clock.say(f"{self.label}: probe at {duration}")
         folder = self.branch(duration)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        begun = CheckpointStore(folder / "checkpoints", Keep(last=2))
+        if begun.steps():
+            restored = self._restore(model, begun, None)
+        else:
+            restored = self._restore(model, self.trunk, self.config.branch_step(duration))
+        doing = f"{self.label}: cooldown to {duration}"
+        loss = self._train(model, begun, duration, doing, clock, restored)
+        clock.say(f"{self.label}: probe at {duration}")
         model.save(folder / "model.keras", include_optimizer=False)
         result = {
             **self._costs(duration),
@@ -235,6 +283,7 @@ class Run:
         }
         text = json.dumps(with_format("study result", result), indent=1)
         write_text(folder / "result.json", text)
+        shutil.rmtree(folder / "checkpoints")
 
     def _upstream_error(self, model):
         """Part of the validation images that is given a wrong class, or `None`."""
@@ -267,29 +316,37 @@ class Run:
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
 
-    def _restore(self, model, step):
+    def _restore(self, model, store, step) -> Restored:
         try:
-            restore_checkpoint(self.checkpoint(step), model)
+            return store.restore(model, step)
         except CheckpointError as error:
-            raise StudyError(
-                f"{error}. Delete that folder to train the trunk to this step again."
-            ) from error
+            raise StudyError(f"{error}. Delete that folder to train to this step again.") from error
 
-    def _train(self, model, stop, doing, clock):
+    def _train(self, model, store, stop, doing, clock, restored):
+        if self.stopping is not None:
+            self.stopping.all_saved(store.join)
+        saving = Saving(
+            store, self.config.checkpoint_every, stopping=self.stopping, restored=restored
+        )
         try:
-            return train_steps(
+            loss = train_steps(
                 model,
                 self.data.upstream,
                 self.config.train_transform(),
                 batch_size=self.config.recipe.batch_size,
                 seed=self.seed,
                 stop=stop,
-                callbacks=[clock.callback(doing)],
+                callbacks=[clock.callback(doing), saving],
             )
+            saving.save_last()
+            store.wait()
         except DivergedError as error:
             raise StudyError(
                 f"{doing} at a peak rate of {self.config.peak(self.size)}: {error}"
             ) from error
+        if self.stopping is not None:
+            self.stopping.all_saved(store.join)
+        return loss
 
 
 def trunk_stretches(wanted: Collection[int], saved: Collection[int]) -> list[tuple[int, int]]:

@@ -20,17 +20,25 @@ if TYPE_CHECKING:
         Throughput,
         WandbLog,
     )
+    from keras_vit_scale.training.callbacks.checkpoints import Checkpoints
+    from keras_vit_scale.training.checkpoints import CheckpointStore, Keep
+    from keras_vit_scale.training.stopping import Stopped, Stopping
 
 __all__ = [
     "CSVLog",
+    "CheckpointStore",
+    "Checkpoints",
     "Cooldown",
     "EvaluateEvery",
     "FewShotEvery",
+    "Keep",
     "LearningRate",
     "Norms",
     "SigmoidCrossEntropy",
     "StepCallback",
     "StepLogger",
+    "Stopped",
+    "Stopping",
     "TensorBoardLog",
     "Throughput",
     "WandbLog",
@@ -38,10 +46,21 @@ __all__ = [
 ]
 
 
+#: Where names are that are not in `callbacks`.
+_FILES = {
+    "averaged": "averaging",
+    "CheckpointStore": "checkpoints",
+    "Checkpoints": "callbacks.checkpoints",
+    "Keep": "checkpoints",
+    "Stopped": "stopping",
+    "Stopping": "stopping",
+}
+
+
 def __getattr__(name):
     # A saved model needs none of them, so they are imported when they are first used.
     if name in __all__:
-        file = "averaging" if name == "averaged" else "callbacks"
+        file = _FILES.get(name, "callbacks")
         return getattr(importlib.import_module(f"{__name__}.{file}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

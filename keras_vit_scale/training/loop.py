@@ -19,6 +19,7 @@ def train_steps(
     batch_size: int,
     seed: int,
     stop: int,
+    offset: int = 0,
     augmentation: Augmentation | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
 ) -> float | None:
@@ -43,6 +44,7 @@ def train_steps(
         seed=seed,
         start=start,
         stop=stop,
+        offset=offset,
         augmentation=augmentation,
     )
     history = model.fit(

@@ -41,7 +41,7 @@ from keras_vit_scale.scaling import (
     run_study,
     write_report,
 )
-from keras_vit_scale.training.checkpoint import save_checkpoint
+from keras_vit_scale.training.checkpoints import CheckpointStore
 from keras_vit_scale.training.loop import train_steps
 
 GOLDEN = Path(__file__).parent
@@ -151,7 +151,9 @@ def save_checkpoints(folder):
     for name, make in OPTIMIZERS.items():
         keras.utils.set_random_seed(7)
         model = compiled(vit(dropout=0.1), make())
-        save_checkpoint(folder / "checkpoints" / name, model, 3)
+        store = CheckpointStore(folder / "checkpoints" / name)
+        store.save(model, 3)
+        store.wait()
 
 
 class CutOffError(Exception):

@@ -570,16 +570,14 @@ DATA = [
     ),
     Fault(
         "data/pipeline.py", "a resumed run skips a batch",
-        "_threaded(batches[start:stop])",
-        "_threaded(batches[start + (start > 0) : stop])",
+        "batches = data[first:last].batch(batch_size)",
+        "batches = data[first + (start > 0) : last].batch(batch_size)",
         "data",
     ),
     Fault(
         "data/pipeline.py", "augmentation drawn by the place after a resumption",
-        "batches = batches.random_map(lambda b, rng: augmentation(b[0], b[1], classes, rng))",
-        "batches = batches[start:stop].random_map("
-        "lambda b, rng: augmentation(b[0], b[1], classes, rng))\n"
-        "        return _threaded(batches)",
+        "rng = np.random.default_rng((spread, first + index * batch_size))",
+        "rng = np.random.default_rng((spread, index * batch_size))",
         "augment",
     ),
     Fault(
@@ -754,25 +752,54 @@ TRAINING = [
         "checkpoint",
     ),
     Fault(
-        "training/checkpoint.py", "digests not compared",
-        'if manifest["arrays"].get(name, {}).get("blake2b") != _digest(array):',
-        'if name not in manifest["arrays"]:',
-        "checkpoint",
+        "training/checkpoints/chunks.py", "digests not compared",
+        "if digest(_bytes_of(values)) != chunk.blake2b:",
+        "if not chunk.blake2b:",
+        "checkpoints",
     ),
     Fault(
-        "training/checkpoint.py", "the old manifest left while arrays are written",
-        "(directory / MANIFEST).unlink(missing_ok=True)\n",
-        "pass\n",
-        "checkpoint",
+        "training/checkpoints/manifest.py", "a manifest's own digest not compared",
+        'if content["blake2b"] != _digest(without):',
+        'if not content["blake2b"]:',
+        "checkpoints",
     ),
     Fault(
-        "training/checkpoint.py", "weights set before all of them are checked",
-        '    problems += [f"{name} is unknown to the model" for name in arrays',
-        "    for name in state.keys() & arrays.keys():\n"
-        "        if arrays[name].shape == tuple(state[name].shape):\n"
-        "            state[name].assign(arrays[name])\n"
-        '    problems += [f"{name} is unknown to the model" for name in arrays',
-        "checkpoint",
+        "training/checkpoints/store.py", "weights set before all of them are checked",
+        "    if not problems:\n        problems += check_chunks(",
+        "    if not problems:\n        for name, variable in state.items():\n"
+        "            _assign(variable, folder, entries[name])\n"
+        "        problems += check_chunks(",
+        "checkpoints",
+    ),
+    Fault(
+        "training/checkpoints/store.py", "the newest checkpoints are deleted",
+        "newest = sorted(steps)[-self.last :]",
+        "newest = sorted(steps)[: self.last]",
+        "checkpoints",
+    ),
+    Fault(
+        "training/checkpoints/state.py", "a snapshot that shares the model's memory",
+        'return np.array(keras.ops.convert_to_numpy(variable.value), order="C")',
+        "return np.asarray(keras.ops.convert_to_numpy(variable.value))",
+        "checkpoints",
+    ),
+    Fault(
+        "training/callbacks/saving.py", "metrics begin again within an epoch",
+        'if self.restored.extra.get("within_epoch"):',
+        'if self.restored.extra.get("within_epochs"):',
+        "resume_fit",
+    ),
+    Fault(
+        "data/resumable.py", "the place of the batch before",
+        "self.owner._note(self.done, self.batches.get_state())",
+        "self.owner._note(self.done + 1, self.batches.get_state())",
+        "resume_fit",
+    ),
+    Fault(
+        "data/pipeline.py", "images seen with another batch size are forgotten",
+        "first = start * batch_size + offset",
+        "first = start * batch_size",
+        "resume_fit",
     ),
     Fault(
         "training/averaging.py", "the weights not put back after an error",
@@ -944,8 +971,8 @@ RUNS = [
     ),
     Fault(
         "runs/run.py", "the last evaluation lost where a run is resumed at it",
-        'if row["step"] <= step]',
-        'if row["step"] < step]',
+        'if row["step"] <= restored.step]',
+        'if row["step"] < restored.step]',
         "run",
     ),
     Fault(

@@ -1,0 +1,51 @@
+"""One process at a time in a folder, known to the others, and free again when it dies."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: The file whose lock is the ownership; what it says is for people.
+OWNER = ".owner"
+
+
+class OwnedError(Exception):
+    """A folder in which another process works."""
+
+
+@contextmanager
+def owning(folder: str | Path) -> Iterator[None]:
+    """Owns a folder, made if need be, for as long as the context lasts.
+
+    The kernel lets go of it when the process ends, however it ends; on the file systems of
+    several machines that know flock (NFS, Lustre, CephFS) it holds among them too.
+
+    Raises:
+        OwnedError: If another process owns it, saying which.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_vit_scale.runs.ownership import owning
+    >>> with tempfile.TemporaryDirectory() as folder, owning(folder):
+    ...     pass
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Appending: opening must not wipe out who the owner is.
+    with open(folder / OWNER, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise OwnedError(
+                f"Another process works in {folder}: {file.read().strip() or 'unknown'}. Wait for "
+                "it, stop it, or take another folder."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        # Closing the file lets go.
+        yield

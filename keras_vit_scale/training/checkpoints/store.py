@@ -1,0 +1,401 @@
+"""A folder of checkpoints: saved while training goes on, kept by rule, restored by step.
+
+checkpoints/
+  step-00000600/  step-00000700/
+    arrays-0000-000.safetensors, ...   chunks of every array
+    manifest.json                      written last: the checkpoint is there
+  names.json                           steps that have names, which are kept
+"""
+
+import json
+import logging
+import math
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_vit_scale.checks import check_positive_integers
+from keras_vit_scale.training.checkpoints.chunks import (
+    check_chunks,
+    read_region,
+    write_chunks,
+)
+from keras_vit_scale.training.checkpoints.manifest import (
+    CheckpointError,
+    Entry,
+    Manifest,
+    about_here,
+    is_complete,
+    read_manifest,
+)
+from keras_vit_scale.training.checkpoints.parts import (
+    gather_parts,
+    meet,
+    place_among_processes,
+)
+from keras_vit_scale.training.checkpoints.state import (
+    Piece,
+    metrics_state,
+    pieces,
+    training_state,
+)
+from keras_vit_scale.training.checkpoints.storage import (
+    Folder,
+    open_folder,
+    read_bytes,
+    write_bytes,
+)
+
+NAMES = "names.json"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay when a newer one is there; those with a name always do.
+
+    Args:
+        last: So many of the newest. With one, a damaged newest has none behind it.
+        every: Those at multiples of so many steps too; by default none.
+
+    Raises:
+        ValueError: If a number is not positive.
+
+    Example:
+
+    >>> from keras_vit_scale.training import Keep
+    >>> Keep(last=2, every=500).of([300, 400, 500, 600, 700])
+    [500, 600, 700]
+    """
+
+    last: int = 2
+    every: int | None = None
+
+    def __post_init__(self):
+        check_positive_integers(last=self.last)
+        if self.every is not None:
+            check_positive_integers(every=self.every)
+
+    def of(self, steps: list[int]) -> list[int]:
+        """Those of the steps, ascending, that stay."""
+        newest = sorted(steps)[-self.last :]
+        return [
+            step
+            for step in sorted(steps)
+            if step in newest or (self.every is not None and step % self.every == 0)
+        ]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was restored beside the model's variables."""
+
+    step: int
+    metrics: dict[str, np.ndarray]
+    """Sums and counts of the metrics in the epoch under way: see `set_metrics`."""
+    extra: dict[str, Any]
+
+
+class CheckpointStore:
+    """The checkpoints of one run.
+
+    A checkpoint is a folder, in which arrays lie as chunks in files of safetensors that
+    anything reads, with a digest a chunk. It is there when its manifest is, which is
+    written last and has a digest too; so what is found is whole, whenever the process
+    that wrote it was killed. The arrays are the same on every backend.
+
+    Args:
+        place: A local folder, or a URL that fsspec opens, such as gs://bucket/run.
+        keep: Which ones stay. One is deleted when a newer one is there.
+
+    Example:
+
+    >>> import tempfile, keras
+    >>> from keras_vit_scale.training import CheckpointStore
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = CheckpointStore(folder)
+    ...     store.save(model, step=0, extra={"note": "untrained"})
+    ...     store.wait()
+    ...     store.steps(), store.restore(model).extra
+    ([0], {'note': 'untrained'})
+    """
+
+    def __init__(self, place: str | Path | Folder, keep: Keep | None = None):
+        self.folder = open_folder(place)
+        self.keep = Keep() if keep is None else keep
+        self._writer: Thread | None = None
+        self._failure: BaseException | None = None
+        #: Seconds that a save may take, for those who must leave in time: twice the longest.
+        self.seconds_to_save = 5.0
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, ascending."""
+        return [step for step, name in self._folders() if is_complete(self.folder.folder(name))]
+
+    def names(self) -> dict[str, int]:
+        """Steps by their names."""
+        if not self.folder.has(NAMES):
+            return {}
+        return dict(json.loads(read_bytes(self.folder, NAMES)))
+
+    def name(self, step: int, name: str) -> None:
+        """Names a checkpoint, also one that is yet to be: it is kept, an earlier one let go."""
+        names = self.names()
+        if names.get(name) != step:
+            self.folder.make()
+            names[name] = step
+            write_bytes(self.folder, NAMES, json.dumps(names, indent=1).encode())
+
+    def save(
+        self,
+        model: keras.Model,
+        step: int,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Saves a compiled model's training state, of which a copy is made at once.
+
+        The rest is done while training goes on; `wait` waits for it. One save at a time:
+        the next first waits for this one.
+
+        Args:
+            model: The model.
+            step: The checkpoint's step. One that is there already is replaced.
+            extra: What else the run needs to go on, as JSON can say it.
+            name: Keep the checkpoint, by this name; an earlier one of the name is let go.
+
+        Raises:
+            Exception: Whatever kept the save before this one from its end.
+            CheckpointError: If a value to save is not finite: such a state is never kept.
+        """
+        self.wait()
+        state = training_state(model)
+        arrays = {path: pieces(variable) for path, variable in state.items()}
+        shapes = {path: tuple(variable.shape) for path, variable in state.items()}
+        dtypes = {path: np.dtype(variable.dtype) for path, variable in state.items()}
+        for path, values in metrics_state(model).items():
+            arrays[path] = [Piece((0,) * values.ndim, values)]
+            shapes[path], dtypes[path] = values.shape, values.dtype
+        # Made text at once: what it is made of may change while the save goes on.
+        said = json.loads(json.dumps(dict(extra or {}), allow_nan=False))
+        process, processes = place_among_processes()
+        if process == 0:
+            # What a killed process left, or a checkpoint that is to be replaced.
+            self.folder.delete_folder(folder_name(step))
+            self.folder.folder(folder_name(step)).make()
+        if processes > 1:
+            # None writes into a folder that the first is about to delete.
+            meet(f"checkpoint {step}")
+        # Not a daemon: a process that ends waits for it.
+        self._writer = Thread(
+            target=self._write, args=(step, arrays, shapes, dtypes, said, name), name="checkpoint"
+        )
+        self._writer.start()
+
+    def wait(self) -> None:
+        """Waits until the last save is on the disk.
+
+        Raises:
+            Exception: Whatever kept it from that.
+        """
+        self.join()
+        self._writer = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def join(self) -> None:
+        """Waits for the last save, however it ends."""
+        if self._writer is not None:
+            self._writer.join()
+
+    def _write(self, step, arrays, shapes, dtypes, extra, name):
+        try:
+            self._write_checkpoint(step, arrays, shapes, dtypes, extra)
+            if place_among_processes()[0] > 0:
+                return
+            if name is not None:
+                self.name(step, name)
+            self._clean()
+        except BaseException as error:
+            # Raised where the run looks next.
+            self._failure = error
+
+    def _write_checkpoint(self, step, arrays, shapes, dtypes, extra):
+        bad = [path for path, parts in arrays.items() if not all(map(_is_finite, parts))]
+        if bad:
+            raise CheckpointError(
+                f"Values that are saved must be finite. Received: {bad[0]} at step {step}"
+                + (f", and {len(bad) - 1} more" if len(bad) > 1 else "")
+            )
+        started = time.perf_counter()
+        folder = self.folder.folder(folder_name(step))
+        process, processes = place_among_processes()
+        chunks = write_chunks(folder, arrays, f"arrays-{process:04d}")
+        entries = {
+            path: Entry(shapes[path], dtypes[path], tuple(chunks.get(path, ()))) for path in shapes
+        }
+        manifest = Manifest(step, entries, extra, about_here())
+        if processes > 1:
+            manifest = gather_parts(folder, manifest, process, processes)
+        if process == 0:
+            manifest.write(folder)
+        taken = time.perf_counter() - started
+        self.seconds_to_save = max(self.seconds_to_save, 2 * taken)
+        _log.info("Checkpoint of step %d: %.1f s", step, taken)
+
+    def _clean(self):
+        """Deletes what is not kept, and what a killed process left unfinished."""
+        kept = {*self.keep.of(self.steps()), *self.names().values()}
+        for step, name in self._folders():
+            if step not in kept:
+                self.folder.delete_folder(name)
+
+    def _folders(self) -> list[tuple[int, str]]:
+        names = [n for n in self.folder.names() if n.startswith("step-") and n[5:].isdecimal()]
+        return sorted((int(name[5:]), name) for name in names)
+
+    def restore(self, model: keras.Model, step: int | str | None = None) -> Restored:
+        """Gives a compiled model the state of a checkpoint.
+
+        Nothing of the model is changed unless every array is there, fits, and has its
+        digest.
+
+        Args:
+            model: The model, with the optimizer that the checkpoint was saved with.
+            step: Which one, by its step or its name; by default the newest. If the newest
+                is damaged, that is told by a warning and the one before it is taken.
+
+        Raises:
+            CheckpointError: If there is none, or the one asked for is damaged or another
+                model's; by default, if all are.
+        """
+        self.wait()
+        steps = self.steps()
+        if step is not None:
+            wanted = self.names().get(step, step) if isinstance(step, str) else step
+            if wanted not in steps:
+                raise CheckpointError(
+                    f"There must be a checkpoint of that step in {self.folder}. "
+                    f"Received: {step!r}; there are {steps}, and the names {sorted(self.names())}"
+                )
+            return self._restore(model, wanted)
+        problems = []
+        for candidate in reversed(steps):
+            try:
+                restored = self._restore(model, candidate)
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            for problem in problems:
+                warnings.warn(
+                    f"{problem}. The checkpoint of step {candidate} is taken.", stacklevel=2
+                )
+            return restored
+        raise CheckpointError(
+            "; ".join(problems) if problems else f"There is no checkpoint in {self.folder}"
+        )
+
+    def _restore(self, model, step):
+        folder = self.folder.folder(folder_name(step))
+        return restore_folder(folder, model)
+
+
+def restore_folder(folder: Folder, model: keras.Model) -> Restored:
+    """Gives a compiled model the state of the checkpoint in a folder.
+
+    Raises:
+        CheckpointError: If it is incomplete, damaged or another model's; the model is as
+            it was then.
+    """
+    manifest = read_manifest(folder)
+    state = training_state(model)
+    entries = {n: e for n, e in manifest.arrays.items() if not n.startswith("metrics/")}
+    problems = [f"{name} is missing" for name in state if name not in entries]
+    problems += [f"{name} is unknown to the model" for name in entries if name not in state]
+    for name in state.keys() & entries.keys():
+        entry, variable = entries[name], state[name]
+        if entry.shape != tuple(variable.shape):
+            problems.append(f"{name} is {entry.shape}, the model's {tuple(variable.shape)}")
+        elif not _same_kind(entry.dtype, np.dtype(variable.dtype)):
+            problems.append(f"{name} is {entry.dtype.name}, the model's {variable.dtype}")
+    if not problems:
+        problems += check_chunks(
+            folder,
+            {name: entry.chunks for name, entry in manifest.arrays.items()},
+            {name: entry.dtype for name, entry in manifest.arrays.items()},
+        )
+    problems += [n for n, e in manifest.arrays.items() if not _covers(e.chunks, e.shape)]
+    if problems:
+        raise CheckpointError(
+            f"The checkpoint {folder} cannot be restored: " + "; ".join(sorted(problems))
+        )
+    for name, variable in state.items():
+        _assign(variable, folder, entries[name])
+    metrics = {
+        name: read_region(folder, e.chunks, e.dtype, (0,) * len(e.shape), e.shape)
+        for name, e in manifest.arrays.items()
+        if name.startswith("metrics/")
+    }
+    return Restored(manifest.step, metrics, manifest.extra)
+
+
+def _same_kind(saved: np.dtype, wanted: np.dtype) -> bool:
+    """Whether values keep all their bits; backends have their random seeds in other integers."""
+    return saved == wanted or (saved.kind in "iu" and wanted.kind in "iu")
+
+
+def _covers(chunks, shape):
+    return sum(math.prod(chunk.shape) for chunk in chunks) == math.prod(shape)
+
+
+def _assign(variable: keras.Variable, folder: Folder, entry: Entry) -> None:
+    """Sets a variable; of one that is sharded, each device reads its share alone."""
+
+    def read(start, shape):
+        return read_region(folder, entry.chunks, entry.dtype, start, shape)
+
+    value = variable.value
+    if keras.backend.backend() == "jax" and len(value.sharding.device_set) > 1:
+        import jax
+
+        def share(index):
+            bounds = [s.indices(n)[:2] for s, n in zip(index, entry.shape, strict=True)]
+            return read([a for a, _ in bounds], [b - a for a, b in bounds])
+
+        variable.assign(jax.make_array_from_callback(entry.shape, value.sharding, share))
+    else:
+        variable.assign(read((0,) * len(entry.shape), entry.shape))
+
+
+def _is_finite(piece: Piece) -> bool:
+    values = piece.values
+    if "float" not in values.dtype.name:
+        return True
+    # Half the memory's traffic of isfinite().all(): a sum is finite if its terms are, and
+    # only where it overflowed the terms must be looked at.
+    with np.errstate(all="ignore"):
+        total = values.sum(dtype="float64")
+    return bool(np.isfinite(total)) or bool(np.isfinite(values).all())
+
+
+def folder_name(step: int) -> str:
+    """The folder of a checkpoint.
+
+    Example:
+
+    >>> from keras_vit_scale.training.checkpoints.store import folder_name
+    >>> folder_name(700)
+    'step-00000700'
+    """
+    return f"step-{step:08d}"
