@@ -36,6 +36,7 @@ from keras_vit_scale.scaling.config import (
     load_config,
     united,
 )
+from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.checkpoint import (
     CheckpointError,
     is_complete,
@@ -187,33 +188,35 @@ class Run:
             head_bias=head_bias(self.config.recipe.loss, classes),
             name="vit",
         )
+        rate = Branching(self.config.schedule(self.size))
+        self._compile(model, rate)
         self._grow_trunk(model, clock)
         features = representation(model)
         for duration in missing:
-            self._cool_down(model, features, duration, clock)
+            self._cool_down(model, rate, features, duration, clock)
 
     def _grow_trunk(self, model, clock):
         """Makes a checkpoint at every step where a missing branch leaves the trunk."""
-        plan = self.trunk_plan()
-        if plan:
-            self._compile(model, None)
-        for start, stop in plan:
+        for start, stop in self.trunk_plan():
             if start != int(model.optimizer.iterations):
                 self._restore(model, start)
             self._train(model, stop, f"{self.label}: trunk", clock)
             save_checkpoint(self.checkpoint(stop), model, stop)
 
-    def _cool_down(self, model, features, duration, clock):
+    def _cool_down(self, model, rate, features, duration, clock):
         started = time.perf_counter()
         branch_step = self.config.branch_step(duration)
-        self._compile(model, duration)
+        rate.cool_down(duration, duration - branch_step)
         self._restore(model, branch_step)
         loss = self._train(model, duration, f"{self.label}: cooldown to {duration}", clock)
         clock.say(f"{self.label}: probe at {duration}")
         folder = self.branch(duration)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        # The file tells this branch's own schedule.
+        model.optimizer.learning_rate = self.config.schedule(self.size, duration)
         model.save(folder / "model.keras", include_optimizer=False)
+        model.optimizer.learning_rate = rate
         result = {
             **self._costs(duration),
             "cooldown_loss": loss,
@@ -252,11 +255,11 @@ class Run:
         )
         return {"size": self.size, "seed": self.seed, "steps": duration, **costs}
 
-    def _compile(self, model, duration):
+    def _compile(self, model, rate):
         recipe = self.config.recipe
         model.compile(
             optimizer=Adafactor(
-                self.config.schedule(self.size, duration),
+                rate,
                 weight_decay=head_and_body(recipe.head_decay, recipe.body_decay),
                 global_clipnorm=recipe.clip_norm,
             ),

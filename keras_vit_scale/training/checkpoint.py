@@ -35,7 +35,7 @@ def training_state(model: keras.Model) -> dict[str, keras.Variable]:
     Variables of the model are named by their path, but its random seeds, which Keras
     numbers over all models of a process, by their place among them; those of its
     optimizer by their path without the optimizer's own name, which Keras may number.
-    An optimizer that was not yet built is.
+    What is marked `is_setting` is none of it. An optimizer that was not yet built is.
 
     Raises:
         ValueError: If two variables have one name.
@@ -49,6 +49,7 @@ def training_state(model: keras.Model) -> dict[str, keras.Variable]:
         named += [
             (f"optimizer/{v.path.removeprefix(model.optimizer.name + '/')}", v)
             for v in model.optimizer.variables
+            if not getattr(v, "is_setting", False)
         ]
     state = dict(named)
     if len(state) < len(named):
