@@ -214,7 +214,7 @@ def test_a_compiled_step_follows_a_branch_that_is_set_later(monkeypatch):
     monkeypatch.setattr(ReciprocalSqrt, "decay", lambda *a: traced.append(1) or decay(*a))
     rate = Branching(ReciprocalSqrt(PEAK, warmup_steps=2, timescale=7))
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
-    # Without a second moment that forgets and without momentum, a step's size is the rate.
+    # The gradient hardly changes, so that without momentum the size of a step is the rate.
     model.compile(Adafactor(rate, momentum=None), loss="mse")
     x, y = np.ones((5, 3), "float32"), np.full((5, 1), 100.0, "float32")
     moved, times = [], []
