@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_vit_scale import Constant, Cosine, Linear, ReciprocalSqrt
+from keras_vit_scale import Adafactor, Constant, Cosine, Linear, ReciprocalSqrt
 from keras_vit_scale.schedules import Schedule
+from keras_vit_scale.schedules.branching import Branching
 
 PEAK = 8e-4
 NEEDED = {ReciprocalSqrt: {"timescale": 7}, Constant: {}, Linear: {"decay_steps": 23},
@@ -192,3 +193,40 @@ def test_a_schedule_of_ones_own_gives_its_decay():
 
     branch = Halving(1.0, warmup_steps=0).with_cooldown(total_steps=5, cooldown_steps=2)
     assert [float(branch(t)) for t in range(6)] == [1, 0.5, 0.25, 0.125, 0.03125, 0]
+
+
+def test_one_function_has_the_rates_of_a_trunk_and_of_branch_after_branch():
+    trunk = ReciprocalSqrt(PEAK, warmup_steps=11, timescale=7)
+    rate, steps = Branching(trunk), np.arange(60)
+    assert np.array_equal(rate(steps), trunk(steps))
+    for total, cooldown in ((43, 13), (29, 17), (31, 0)):
+        rate.cool_down(total, cooldown)
+        before = steps[: total + bool(cooldown)]
+        branch = trunk.with_cooldown(total, cooldown)
+        np.testing.assert_allclose(rate(before), branch(before), rtol=2e-7)
+    with pytest.raises(ValueError, match="must not be longer than the run"):
+        rate.cool_down(43, 33)
+
+
+def test_a_compiled_step_follows_a_branch_that_is_set_later(monkeypatch):
+    traced = []
+    decay = ReciprocalSqrt.decay
+    monkeypatch.setattr(ReciprocalSqrt, "decay", lambda *a: traced.append(1) or decay(*a))
+    rate = Branching(ReciprocalSqrt(PEAK, warmup_steps=2, timescale=7))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
+    # The gradient hardly changes, so that without momentum the size of a step is the rate.
+    model.compile(Adafactor(rate, momentum=None), loss="mse")
+    x, y = np.ones((5, 3), "float32"), np.full((5, 1), 100.0, "float32")
+    moved, times = [], []
+    for cooldown in ((7, 3), (11, 9)):
+        rate.cool_down(*cooldown)
+        for _ in range(3):
+            before = np.asarray(model.get_weights()[0])
+            model.fit(x, y, verbose=0)
+            moved.append(np.abs(model.get_weights()[0] - before).mean())
+        times.append(len(traced))
+    expected = [*(closed_form(ReciprocalSqrt, [0, 1, 2], 2, 7, 3)),
+                *(closed_form(ReciprocalSqrt, [3, 4, 5], 2, 11, 9))]  # fmt: skip
+    np.testing.assert_allclose(moved, expected, rtol=1e-2, atol=1e-6)
+    if keras.backend.backend() != "torch":  # which compiles nothing
+        assert times[0] == times[1]

@@ -90,6 +90,9 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         self.record_norms = record_norms
         self.ema_at_end = ema_at_end
         self.gradient_norm = None
+        # What a schedule keeps in variables must reach the compiled step, as the slots do.
+        for variable in getattr(learning_rate, "variables", ()):
+            self._track_variable(variable)
 
     def build(self, variables):
         # First, so that a misspelt pattern leaves no half-built optimizer behind.

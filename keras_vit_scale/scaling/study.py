@@ -41,6 +41,7 @@ from keras_vit_scale.scaling.config import (
     load_config,
     united,
 )
+from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep, Restored
@@ -229,40 +230,41 @@ class Run:
             head_bias=head_bias(self.config.recipe.loss, classes),
             name="vit",
         )
+        rate = Branching(self.config.schedule(self.size))
+        self._compile(model, rate)
         self._grow_trunk(model, clock)
         features = representation(model)
         for duration in missing:
-            self._cool_down(model, features, duration, clock)
+            self._cool_down(model, rate, features, duration, clock)
 
     def _grow_trunk(self, model, clock):
         """Makes a checkpoint at every step where a missing branch leaves the trunk."""
-        plan = self.trunk_plan()
-        if not plan:
-            return
         for duration in self.config.durations:
             # Before they are there, so that no kill comes between a checkpoint and its name.
             self.trunk.name(self.config.branch_step(duration), f"cooldown to {duration}")
-        self._compile(model, None)
-        restored = None
-        for start, stop in plan:
+        for start, stop in self.trunk_plan():
+            restored = None
             if start != int(model.optimizer.iterations):
                 restored = self._restore(model, self.trunk, start)
             self._train(model, self.trunk, stop, f"{self.label}: trunk", clock, restored)
-            restored = None
 
-    def _cool_down(self, model, features, duration, clock):
+    def _cool_down(self, model, rate, features, duration, clock):
         started = time.perf_counter()
-        self._compile(model, duration)
-        folder = self.branch(duration)
-        begun = CheckpointStore(folder / "checkpoints", Keep(last=2))
+        branch_step = self.config.branch_step(duration)
+        rate.cool_down(duration, duration - branch_step)
+        begun = CheckpointStore(self.branch(duration) / "checkpoints", Keep(last=2))
         if begun.steps():
             restored = self._restore(model, begun, None)
         else:
-            restored = self._restore(model, self.trunk, self.config.branch_step(duration))
+            restored = self._restore(model, self.trunk, branch_step)
         doing = f"{self.label}: cooldown to {duration}"
         loss = self._train(model, begun, duration, doing, clock, restored)
         clock.say(f"{self.label}: probe at {duration}")
+        folder = self.branch(duration)
+        # The file tells this branch's own schedule.
+        model.optimizer.learning_rate = self.config.schedule(self.size, duration)
         model.save(folder / "model.keras", include_optimizer=False)
+        model.optimizer.learning_rate = rate
         result = {
             **self._costs(duration),
             "cooldown_loss": loss,
@@ -303,11 +305,11 @@ class Run:
         )
         return {"size": self.size, "seed": self.seed, "steps": duration, **costs}
 
-    def _compile(self, model, duration):
+    def _compile(self, model, rate):
         recipe = self.config.recipe
         model.compile(
             optimizer=Adafactor(
-                self.config.schedule(self.size, duration),
+                rate,
                 weight_decay=head_and_body(recipe.head_decay, recipe.body_decay),
                 global_clipnorm=recipe.clip_norm,
             ),

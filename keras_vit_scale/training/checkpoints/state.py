@@ -16,8 +16,8 @@ def training_state(model: keras.Model) -> dict[str, keras.Variable]:
     Variables of the model are named by their path, but its random seeds, which Keras
     numbers over all models of a process, by their place among them; those of its
     optimizer, averages and accumulated gradients among them, by their path without the
-    optimizer's own name, which Keras may number; those of its metrics, means since the
-    beginning of an epoch, by their place. An optimizer that was not yet built is.
+    optimizer's own name, which Keras may number. What is marked `is_setting` is none of it.
+    An optimizer that was not yet built is.
 
     Raises:
         ValueError: If two variables have one name.
@@ -31,6 +31,7 @@ def training_state(model: keras.Model) -> dict[str, keras.Variable]:
         named += [
             (f"optimizer/{v.path.removeprefix(model.optimizer.name + '/')}", v)
             for v in model.optimizer.variables
+            if not getattr(v, "is_setting", False)
         ]
     state = dict(named)
     if len(state) < len(named):
