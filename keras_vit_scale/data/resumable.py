@@ -2,7 +2,6 @@
 
 import copy
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -123,7 +122,7 @@ class _Iterator(grain.DatasetIterator):
         super().__init__()
         self.dataset, self.owner = dataset, owner
         self.done, self.left = owner.done, owner.left_of_epoch()
-        self.batches: Iterator[Any] = dataset.__iter__()
+        self.batches = dataset.__iter__()
         if owner._state is not None:
             self.batches.set_state(copy.deepcopy(owner._state))
 

@@ -318,7 +318,7 @@ class Run:
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
 
-    def _restore(self, model, store, step) -> Restored:
+    def _restore(self, model: keras.Model, store: CheckpointStore, step: int | None) -> Restored:
         try:
             return store.restore(model, step)
         except CheckpointError as error:

@@ -5,6 +5,7 @@ compiles or computes in C++. A thread therefore reads the signals where the inte
 code writes them, and sees to it that the process leaves, if need be without the main thread.
 """
 
+import math
 import os
 import signal
 import sys
@@ -94,7 +95,7 @@ class Stopping:
         """Why to stop now: "SIGTERM", "SIGINT", "the time limit"; or `None`."""
         if self._signalled is not None:
             return self._signalled
-        if self.limit is not None and self._left() <= self._reserve:
+        if self._left() <= self._reserve:
             return "the time limit"
         return None
 
@@ -117,8 +118,9 @@ class Stopping:
         with self._lock:
             self._wait = None
 
-    def _left(self):
-        return self._began + self.limit - time.monotonic()
+    def _left(self) -> float:
+        """Seconds until the time limit."""
+        return math.inf if self.limit is None else self._began + self.limit - time.monotonic()
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is threading.main_thread():

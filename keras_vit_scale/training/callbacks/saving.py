@@ -68,11 +68,11 @@ class Saving(StepCounter):
                 self.save(within_epoch=True)
         if self.stopping is None:
             return
-        self._measure()
+        self._measure(self.stopping)
         if self.step > self._began:
             self.stopping.unsaved()
-        if self.stopping.reason() is not None:
-            self.stop(within_epoch=True)
+        if reason := self.stopping.reason():
+            self.stop(reason, within_epoch=True)
 
     def on_epoch_end(self, epoch, logs=None):
         self.recount()
@@ -84,16 +84,15 @@ class Saving(StepCounter):
         self.recount()
         if self.step > self._saved:
             self.save(within_epoch=False)
-        if self.stopping is not None and self.stopping.reason() is not None:
-            self.stop(within_epoch=False)
+        if self.stopping is not None and (reason := self.stopping.reason()):
+            self.stop(reason, within_epoch=False)
 
-    def stop(self, within_epoch: bool) -> None:
+    def stop(self, reason: str, within_epoch: bool) -> None:
         """Saves the present step, unless that was done, and stops.
 
         Raises:
             Stopped: Always.
         """
-        reason = self.stopping.reason()
         self.recount()
         if self.step > self._saved:
             self.save(within_epoch)
@@ -117,9 +116,9 @@ class Saving(StepCounter):
     def _is_due(self):
         return self.step // self.every > self._saved // self.every
 
-    def _measure(self):
+    def _measure(self, stopping):
         """Keeps room, before a time limit, for the longest step so far and for a save."""
         now = time.monotonic()
         self._longest = max(self._longest, now - self._clock)
         self._clock = now
-        self.stopping.reserve(2 * self._longest + self.store.seconds_to_save)
+        stopping.reserve(2 * self._longest + self.store.seconds_to_save)

@@ -126,7 +126,7 @@ def check_chunks(
     """What is wrong with the chunks of arrays: bytes that are not there, or not those saved."""
     named = [(name, chunk) for name, chunks in arrays.items() for chunk in chunks]
     with ThreadPoolExecutor(THREADS) as pool:
-        problems = pool.map(lambda pair: _problem(folder, *pair, dtypes[pair[0]]), named)
+        problems = pool.map(lambda pair: _problem(folder, pair[0], pair[1], dtypes[pair[0]]), named)
     return list(dict.fromkeys(problem for problem in problems if problem))
 
 

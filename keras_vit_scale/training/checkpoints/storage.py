@@ -10,8 +10,8 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from keras_vit_scale.atomic import replacing
 
@@ -53,13 +53,13 @@ class LocalFolder:
         return (self.path / name).stat().st_size
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
+    def writing(self, name: str) -> Iterator[BufferedIOBase]:
         """A file to write, which is there under its name once all of it is on the disk."""
         with replacing(self.path / name) as temporary, open(temporary, "wb") as file:
             yield file
 
     @contextmanager
-    def reading(self, name: str) -> Iterator[BinaryIO]:
+    def reading(self, name: str) -> Iterator[BufferedIOBase]:
         """A file to read."""
         with open(self.path / name, "rb") as file:
             yield file
@@ -118,7 +118,7 @@ class RemoteFolder:
         return int(self.files.size(f"{self.path}/{name}"))
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
+    def writing(self, name: str) -> Iterator[BufferedIOBase]:
         file = self.files.open(f"{self.path}/{name}", "wb")
         try:
             yield file
@@ -130,7 +130,7 @@ class RemoteFolder:
         file.close()
 
     @contextmanager
-    def reading(self, name: str) -> Iterator[BinaryIO]:
+    def reading(self, name: str) -> Iterator[BufferedIOBase]:
         with self.files.open(f"{self.path}/{name}", "rb") as file:
             yield file
 
