@@ -400,6 +400,28 @@ def test_chunks_put_together_are_the_array(chunk_bytes, tmp_path, monkeypatch):
         read_region(folder, found["w"][:-1], dtypes["w"], (0, 0, 0, 0), (1, 7, 5, 3))
 
 
+def dense(widths):
+    layers = [keras.layers.Dense(width) for width in widths]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, widths[-1])), verbose=0)
+    return model
+
+
+def test_layers_that_keras_numbered_are_known_by_their_order(tmp_path):
+    """As in a notebook, where the same lines make dense_3 and dense_4 of dense_1 and dense_2."""
+    first, second = dense([5, 5, 2]), dense([5, 5, 2])
+    store = save(tmp_path, first, 1)
+    store.restore(second)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    slots = [[as_numpy(v) for v in model.optimizer.variables] for model in (first, second)]
+    for a, b in zip(*slots, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(CheckpointError, match="is unknown to the model"):
+        store.restore(dense([5, 2, 2]))
+
+
 def test_what_is_not_there_is_said(tmp_path, saved):
     with pytest.raises(CheckpointError, match="There is no checkpoint in"):
         CheckpointStore(tmp_path / "none").restore(make_model())

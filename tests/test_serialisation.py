@@ -75,10 +75,14 @@ LAYERS = pytest.mark.parametrize(
 NOT_STORED = {
     "an abstract base: its subclasses are stored": ["Schedule"],
     "a callback, which Keras stores nowhere": [
-        "CSVLog", "Cooldown", "EvaluateEvery", "FewShotEvery", "LearningRate", "Norms",
+        "CSVLog", "Checkpoints", "Cooldown", "EvaluateEvery", "FewShotEvery", "LearningRate",
+        "Norms",
         "StepCallback", "StepLogger", "TensorBoardLog", "Throughput", "WandbLog",
     ],
-    "an error": ["RunError", "StudyError", "WeightsError"],
+    "what saves and stops training, and keeps no state of its own": [
+        "CheckpointStore", "Keep", "Stopping",
+    ],
+    "an error": ["RunError", "Stopped", "StudyError", "WeightsError"],
     "a source or a transformation of images, which reads and keeps no weights": [
         "ArraySource", "Augmentation", "EvalTransform", "ImageFolder", "Source", "Subset",
         "TFDSSource", "TrainTransform",

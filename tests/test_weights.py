@@ -500,7 +500,7 @@ def test_files_of_something_else_are_refused(tmp_path):
         ({"resample": "nearest"}, "`resample` must be one of"),
         ({"pooling": "avg"}, "`pooling` must be one of"),
         ({"gelu": "relu"}, "`gelu` must be one of"),
-        ({"epsilon": 0}, "`epsilon` must be a number"),
+        ({"epsilon": 0}, r"`epsilon` must be in \(0, 1\)"),
         ({"heads": 0}, "`heads` must be"),
         ({"grid": (3,)}, "`grid` must be"),
         ({"num_classes": 0}, "`num_classes` must be"),
@@ -518,7 +518,7 @@ def test_bad_options_are_refused(arguments, message, tmp_path):
 def test_unknown_options_are_refused(tmp_path):
     with pytest.raises(TypeError, match="poolng"):
         from_pretrained(written(tmp_path, lambda arrays: None), poolng="map")
-    with pytest.raises(ValueError, match="`head` must be 'file' or 'keep'"):
+    with pytest.raises(ValueError, match=r"`head` must be one of \('file', 'keep'\)"):
         load_weights_from(tiny("map"), tmp_path, head="new")
 
 

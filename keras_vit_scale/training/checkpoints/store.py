@@ -10,6 +10,7 @@ checkpoints/
 import json
 import logging
 import math
+import re
 import time
 import warnings
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ from keras_vit_scale.training.checkpoints.storage import (
 )
 
 NAMES = "names.json"
+#: Problems of a checkpoint that are told one by one.
+TOLD = 50
 _log = logging.getLogger(__name__)
 
 
@@ -321,6 +324,9 @@ def restore_folder(folder: Folder, model: keras.Model) -> Restored:
     manifest = read_manifest(folder)
     state = training_state(model)
     entries = {n: e for n, e in manifest.arrays.items() if not n.startswith("metrics/")}
+    if entries.keys() != state.keys() and _unnumbered(entries) == _unnumbered(state):
+        # Layers without names of their own, in a process that made others before.
+        entries = dict(zip(state, entries.values(), strict=True))
     problems = [f"{name} is missing" for name in state if name not in entries]
     problems += [f"{name} is unknown to the model" for name in entries if name not in state]
     for name in state.keys() & entries.keys():
@@ -337,8 +343,11 @@ def restore_folder(folder: Folder, model: keras.Model) -> Restored:
         )
     problems += [n for n, e in manifest.arrays.items() if not _covers(e.chunks, e.shape)]
     if problems:
+        more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
         raise CheckpointError(
-            f"The checkpoint {folder} cannot be restored: " + "; ".join(sorted(problems))
+            f"The checkpoint {folder} cannot be restored: "
+            + "; ".join(sorted(problems)[:TOLD])
+            + more
         )
     for name, variable in state.items():
         _assign(variable, folder, entries[name])
@@ -348,6 +357,11 @@ def restore_folder(folder: Folder, model: keras.Model) -> Restored:
         if name.startswith("metrics/")
     }
     return Restored(manifest.step, metrics, manifest.extra)
+
+
+def _unnumbered(arrays: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
+    """Names without the numbers that Keras gives, and shapes, in their order."""
+    return [(re.sub(r"_\d+", "", name), tuple(each.shape)) for name, each in arrays.items()]
 
 
 def _same_kind(saved: np.dtype, wanted: np.dtype) -> bool:
