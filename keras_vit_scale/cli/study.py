@@ -90,9 +90,10 @@ def study_run(
         {"downstream": downstream, "held_out": held_out, "held_out_classes": held_out_classes},
         {"batch_size": batch_size, "peak": peak, "peaks": peaks},
     )
-    with StepBar() as bar, Stopping(grace=grace, time_limit=time_limit) as stopping:
-        run_study(study, out, bar.update, stopping=stopping)
-    _report(out, json)
+    with Stopping(grace=grace, time_limit=time_limit) as stopping:
+        with StepBar() as bar:
+            run_study(study, out, bar.update, stopping=stopping)
+        _report(out, json)
 
 
 def _override(study, study_values, data_values, probe_images, recipe_values):

@@ -87,7 +87,8 @@ class Stopping:
         self._began = time.monotonic()
         self._signalled: str | None = None
         self._reserve = 0.0
-        self._wait: Callable[[], None] | None = None
+        # Nothing is lost before training begins.
+        self._wait: Callable[[], None] | None = lambda: None
         self._lock = threading.Lock()
         self._done = threading.Event()
 
@@ -166,8 +167,9 @@ class Stopping:
     def _watch_limit(self):
         """Ends the process at the limit if the main thread has not."""
         while not self._done.wait(max(0.0, min(1.0, self._left()))):
-            if self.reason() == "the time limit":
-                self._see_to_it("the time limit", self._left())
+            if reason := self.reason():
+                if reason == "the time limit":
+                    self._see_to_it(reason, self._left())
                 return
 
     def _see_to_it(self, reason, grace=None):
