@@ -135,7 +135,7 @@ BAD_FILES = {
     "no such column": ("1,0.5,a,1\n", ["--trunk", "rum"], "no ['rum']"),
     "size without trunk": ("1,0.5,a,1\n", ["--size", "run"], "give --trunk too"),
     "weights of trunks": ("1,0.5,a,1\n", ["--trunk", "run", "--weight", "w"], "leave --weight"),
-    "law": ("1,0.5,a,1\n", ["--law", "cubic"], "must be one of ['power'"),
+    "law": ("1,0.5,a,1\n", ["--law", "cubic"], "must be one of ('power'"),
     "at": ("1,0.5,a,1\n", ["--at", "0"], "--at must be positive amounts of compute"),
     "level": ("1,0.5,a,1\n", ["--level", "90"], "between 0 and 1. Received: level=90"),
 }  # fmt: skip
