@@ -38,7 +38,8 @@ from keras_vit_scale.training.callbacks import Cooldown, CSVLog, LearningRate, T
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.callbacks.steps import StepCounter
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
-from keras_vit_scale.training.checkpoints.store import CheckpointStore, Restored
+from keras_vit_scale.training.checkpoints.restoring import Restored
+from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopping

@@ -44,7 +44,8 @@ from keras_vit_scale.scaling.config import (
 from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
-from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep, Restored
+from keras_vit_scale.training.checkpoints.restoring import Restored
+from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
 from keras_vit_scale.training.progress import Progress, StepClock

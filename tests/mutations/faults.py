@@ -764,7 +764,7 @@ TRAINING = [
         "checkpoints",
     ),
     Fault(
-        "training/checkpoints/store.py", "weights set before all of them are checked",
+        "training/checkpoints/restoring.py", "weights set before all of them are checked",
         "    if not problems:\n        problems += check_chunks(",
         "    if not problems:\n        for name, variable in state.items():\n"
         "            _assign(variable, folder, entries[name])\n"

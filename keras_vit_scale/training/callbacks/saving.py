@@ -7,8 +7,9 @@ from typing import Any
 
 from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.training.callbacks.steps import StepCounter
+from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.state import set_metrics
-from keras_vit_scale.training.checkpoints.store import CheckpointStore, Restored
+from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.loop import DivergedError
 from keras_vit_scale.training.stopping import Stopped, Stopping
 from keras_vit_scale.types import Logs

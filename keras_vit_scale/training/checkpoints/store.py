@@ -9,8 +9,6 @@ checkpoints/
 
 import json
 import logging
-import math
-import re
 import time
 import warnings
 from collections.abc import Mapping
@@ -24,8 +22,6 @@ import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.training.checkpoints.chunks import (
-    check_chunks,
-    read_region,
     write_chunks,
 )
 from keras_vit_scale.training.checkpoints.manifest import (
@@ -34,13 +30,13 @@ from keras_vit_scale.training.checkpoints.manifest import (
     Manifest,
     about_here,
     is_complete,
-    read_manifest,
 )
 from keras_vit_scale.training.checkpoints.parts import (
     gather_parts,
     meet,
     place_among_processes,
 )
+from keras_vit_scale.training.checkpoints.restoring import Restored, restore_folder
 from keras_vit_scale.training.checkpoints.state import (
     Piece,
     metrics_state,
@@ -55,8 +51,6 @@ from keras_vit_scale.training.checkpoints.storage import (
 )
 
 NAMES = "names.json"
-#: Problems of a checkpoint that are told one by one.
-TOLD = 50
 _log = logging.getLogger(__name__)
 
 
@@ -94,16 +88,6 @@ class Keep:
             for step in sorted(steps)
             if step in newest or (self.every is not None and step % self.every == 0)
         ]
-
-
-@dataclass(frozen=True)
-class Restored:
-    """What was restored beside the model's variables."""
-
-    step: int
-    metrics: dict[str, np.ndarray]
-    """Sums and counts of the metrics in the epoch under way: see `set_metrics`."""
-    extra: dict[str, Any]
 
 
 class CheckpointStore:
@@ -312,84 +296,6 @@ class CheckpointStore:
     def _restore(self, model, step):
         folder = self.folder.folder(folder_name(step))
         return restore_folder(folder, model)
-
-
-def restore_folder(folder: Folder, model: keras.Model) -> Restored:
-    """Gives a compiled model the state of the checkpoint in a folder.
-
-    Raises:
-        CheckpointError: If it is incomplete, damaged or another model's; the model is as
-            it was then.
-    """
-    manifest = read_manifest(folder)
-    state = training_state(model)
-    entries = {n: e for n, e in manifest.arrays.items() if not n.startswith("metrics/")}
-    if entries.keys() != state.keys() and _unnumbered(entries) == _unnumbered(state):
-        # Layers without names of their own, in a process that made others before.
-        entries = dict(zip(state, entries.values(), strict=True))
-    problems = [f"{name} is missing" for name in state if name not in entries]
-    problems += [f"{name} is unknown to the model" for name in entries if name not in state]
-    for name in state.keys() & entries.keys():
-        entry, variable = entries[name], state[name]
-        if entry.shape != tuple(variable.shape):
-            problems.append(f"{name} is {entry.shape}, the model's {tuple(variable.shape)}")
-        elif not _same_kind(entry.dtype, np.dtype(variable.dtype)):
-            problems.append(f"{name} is {entry.dtype.name}, the model's {variable.dtype}")
-    if not problems:
-        problems += check_chunks(
-            folder,
-            {name: entry.chunks for name, entry in manifest.arrays.items()},
-            {name: entry.dtype for name, entry in manifest.arrays.items()},
-        )
-    problems += [n for n, e in manifest.arrays.items() if not _covers(e.chunks, e.shape)]
-    if problems:
-        more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
-        raise CheckpointError(
-            f"The checkpoint {folder} cannot be restored: "
-            + "; ".join(sorted(problems)[:TOLD])
-            + more
-        )
-    for name, variable in state.items():
-        _assign(variable, folder, entries[name])
-    metrics = {
-        name: read_region(folder, e.chunks, e.dtype, (0,) * len(e.shape), e.shape)
-        for name, e in manifest.arrays.items()
-        if name.startswith("metrics/")
-    }
-    return Restored(manifest.step, metrics, manifest.extra)
-
-
-def _unnumbered(arrays: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
-    """Names without the numbers that Keras gives, and shapes, in their order."""
-    return [(re.sub(r"_\d+", "", name), tuple(each.shape)) for name, each in arrays.items()]
-
-
-def _same_kind(saved: np.dtype, wanted: np.dtype) -> bool:
-    """Whether values keep all their bits; backends have their random seeds in other integers."""
-    return saved == wanted or (saved.kind in "iu" and wanted.kind in "iu")
-
-
-def _covers(chunks, shape):
-    return sum(math.prod(chunk.shape) for chunk in chunks) == math.prod(shape)
-
-
-def _assign(variable: keras.Variable, folder: Folder, entry: Entry) -> None:
-    """Sets a variable; of one that is sharded, each device reads its share alone."""
-
-    def read(start, shape):
-        return read_region(folder, entry.chunks, entry.dtype, start, shape)
-
-    value = variable.value
-    if keras.backend.backend() == "jax" and len(value.sharding.device_set) > 1:
-        import jax
-
-        def share(index):
-            bounds = [s.indices(n)[:2] for s, n in zip(index, entry.shape, strict=True)]
-            return read([a for a, _ in bounds], [b - a for a, b in bounds])
-
-        variable.assign(jax.make_array_from_callback(entry.shape, value.sharding, share))
-    else:
-        variable.assign(read((0,) * len(entry.shape), entry.shape))
 
 
 def _is_finite(piece: Piece) -> bool:
