@@ -122,7 +122,7 @@ def branch(
     if (out / "config.yaml").exists():
         config = _going_on(trunk, out, at, changes)
     else:
-        config = _begin(trunk, out, at, changes)
+        config = begin_branch(trunk, out, at, changes)
     return train(config, out, on_progress, stopping=stopping)
 
 
@@ -220,8 +220,17 @@ def as_it_went(config: TrainConfig, out: Path, images: int) -> TrainConfig:
     return dataclasses.replace(went, cooldown=begun["ends"] - begun["begins"], **ends)
 
 
-def _begin(trunk: Path, out: Path, at: int | str | None, changes: Mapping[str, Any]) -> TrainConfig:
-    """Makes the folder of a branch that is not there yet; its config."""
+def begin_branch(
+    trunk: Path, out: Path, at: int | str | None, changes: Mapping[str, Any]
+) -> TrainConfig:
+    """Makes the folder of a branch that is not there yet, without training; its config.
+
+    Args:
+        trunk, out, at, changes: As in `branch`.
+
+    Raises:
+        RunError, ValueError: As in `branch`.
+    """
     config = load_run_config(trunk)
     images = len(open_data(config)[0])
     leaving = _Leaving(trunk, read_origin(trunk), as_it_went(config, trunk, images), images)

@@ -28,6 +28,7 @@ from keras_vit_scale.training.checkpoints.chunks import (
     write_chunks,
 )
 from keras_vit_scale.training.checkpoints.manifest import (
+    MANIFEST,
     CheckpointError,
     Entry,
     Manifest,
@@ -196,7 +197,7 @@ class CheckpointStore:
         process, processes = place_among_processes()
         if process == 0:
             # What a killed process left, or a checkpoint that is to be replaced.
-            self.folder.delete_folder(folder_name(step))
+            self._delete(step)
             self.folder_of(step).make()
         if processes > 1:
             # None writes into a folder that the first is about to delete.
@@ -262,9 +263,14 @@ class CheckpointStore:
     def _clean(self):
         """Deletes what is not kept, and what a killed process left unfinished."""
         kept = {*self.keep.of(self.steps()), *self.names().values()}
-        for step, name in self._folders():
+        for step, _ in self._folders():
             if step not in kept:
-                self.folder.delete_folder(name)
+                self._delete(step)
+
+    def _delete(self, step):
+        # The manifest first: whoever looks meanwhile must not find a damaged checkpoint.
+        self.folder_of(step).delete(MANIFEST)
+        self.folder.delete_folder(folder_name(step))
 
     def _folders(self) -> list[tuple[int, str]]:
         names = [n for n in self.folder.names() if n.startswith("step-") and n[5:].isdecimal()]
