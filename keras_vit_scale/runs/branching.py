@@ -169,7 +169,7 @@ def branched_config(
         changes = {**dict.fromkeys(ENDS), **changes}
     config = dataclasses.replace(trunk, **changes)
     # Points of a run of which a part had another batch size, and so are steps from here on.
-    points = {}
+    points: dict[str, Any] = {}
     for name in ("steps", "cool_down_at"):
         duration = getattr(config, name)
         if isinstance(duration, str):
