@@ -72,7 +72,7 @@ def test_of_three_processes_one_is_killed_and_each_piece_is_done_once(moment, al
             [sys.executable, "-c", WORKER, tmp_path / "study.yaml", out, log],
             stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+        )
         for log in logs
     ]
     killed, reports = None, 0
