@@ -158,10 +158,11 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(finished, tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "keras_vit_scale_command", *map(str, arguments)],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         while not list(out.glob(pattern)):
-            assert process.poll() is None, "ended before it could be killed"
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -44,6 +44,7 @@ from keras_vit_scale.scaling.config import (
 from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
+from keras_vit_scale.training.checkpoints.state import set_metrics
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep, Restored
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
@@ -359,6 +360,10 @@ class Run:
             raise StudyError(f"{error}. Delete that folder to train to this step again.") from error
 
     def _train(self, model, store, stop, doing, clock, restored):
+        if restored is not None and restored.step == stop:
+            # Killed after its last step: what the loss was is in the checkpoint.
+            set_metrics(model, restored.metrics)
+            return float(model.get_metrics_result()["loss"])
         if self.stopping is not None:
             self.stopping.all_saved(store.join)
         saving = Saving(
