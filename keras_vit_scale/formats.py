@@ -13,6 +13,7 @@ from typing import Any
 
 #: The format of each kind of file that is written, the latest that is read.
 FORMATS = {
+    "branch": 1,  # branch.json of a run that began at another's checkpoint
     "checkpoint": 2,  # manifest.json, and the arrays beside it
     "classifier": 1,  # what a .keras file holds beside Keras' model
     "cooldown": 1,  # cooldown.json of a run

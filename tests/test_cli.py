@@ -40,8 +40,14 @@ def test_models_as_a_table_and_as_json():
 
 
 HELP = {
-    (): ["models", "train", "evaluate", "fewshot", "predict", "embed", "study", "law"],
+    (): ["models", "train", "branch", "evaluate", "fewshot", "predict", "embed", "study", "law"],
     ("train",): ["SIZE", "--steps DURATION", "{rsqrt,constant,linear,cosine}", "train S/16 --data"],
+    ("branch",): [
+        "RUN[@STEP|@NAME]",
+        "default: the trunk's",
+        "{rsqrt,constant,linear,cosine}",
+        "branch run@5000 --cooldown 1000 --out cooled",
+    ],
     ("evaluate",): ["MODEL", "DATA", "evaluate run/ test_photos/"],
     ("fewshot",): ["--shots", "fewshot run/ pets/ --shots 1 5 10"],
     ("predict",): ["FILES", "--top", "predict run/ cat.jpg"],

@@ -76,6 +76,21 @@ def test_run_again_it_is_done(trained, photos, capsys):
     assert "holds a run with other settings: loss was 'sigmoid', now 'softmax'; peak was" in line
 
 
+def test_branch_cools_down_and_says_where_from(trained, tmp_path, capsys):
+    out = tmp_path / "cooled"
+    call = ["branch", f"{trained[0]}@31", "--cooldown", "2", "--batch-size", "8", "--out", str(out)]
+    assert cli.run([*call, "--flip", "True"]) == 0
+    printed = capsys.readouterr().out
+    assert f"From step 31 of {trained[0].resolve()}, at a rate of" in printed
+    assert "33 steps, 512 images seen" in printed
+    assert cli.run([*call, "--flip", "True", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    # By hand: 31 x 16 images in the trunk, 2 x 8 here.
+    assert (results["images_seen"], results["branch"]["images_seen"]) == (496 + 16, 16)
+    assert cli.run(call) == 2
+    assert "another branch: flip was True, now 'not given'" in capsys.readouterr().err
+
+
 def test_predict_names_the_trained_classes(trained, tmp_path, capsys):
     rng = np.random.default_rng(99)
     files = []
@@ -158,6 +173,11 @@ MISTAKES = {
     "durations": ([*TRAIN, "--steps", "9", "--warmup", "9"], "must not be longer than the run"),
     "unit": ([*TRAIN, "--steps", "9 epohs"], "'epochs'"),
     "unknown data": (["train", "S/16", "--data", "digit", "--steps", "9"], "Did you mean 'digits'"),
+    "no trunk": (["branch", "none", "--cooldown", "3"], "folder must hold a config.yaml"),
+    "no such step": (["branch", "RUN@30", "--steps", "40"], "a checkpoint of that step"),
+    "no such name": (["branch", "RUN@best", "--steps", "40"], "'best'; there are ["),
+    "no length": (["branch", "RUN@31"], "must end after the step at which it begins, 31"),
+    "another's": (["branch", "RUN@31", "--seed", "3"], "--seed"),
     "no model": (["evaluate", "none", "digits"], "A model must be a run's folder or"),
     "no run": (["evaluate", "empty", "digits"], "which holds no run"),
     "unfinished": (["predict", "begun", "a.png"], "a run that has not ended"),
@@ -194,7 +214,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     (tmp_path / "broken.keras").write_bytes(b"no zip")
     shutil.copy(plain, "plain.keras")
     before = sorted(tmp_path.rglob("*"))
-    assert cli.run([str(trained[0]) if a == "RUN" else a for a in arguments]) == 2
+    assert cli.run([a.replace("RUN", str(trained[0])) for a in arguments]) == 2
     printed = capsys.readouterr()
     line, *more = printed.err.strip().splitlines()
     assert line.startswith("keras-vit-scale: error: ")

@@ -22,6 +22,7 @@ from keras_vit_scale import cli
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.formats import FORMATS
 from keras_vit_scale.runs import fine_tune, load_run_config, train
+from keras_vit_scale.runs.origin import Origin, read_origin
 from keras_vit_scale.scaling import (
     StudyError,
     collect_results,
@@ -236,11 +237,19 @@ def tuned():
     return fine_tune(make.FINE_TUNING, "classifier.keras", "digits", "fine-tuned", test="digits")
 
 
+def branch_of(version):
+    """Writes down where a branch left a trunk, as `Origin` has it; no version before did."""
+    origin = Origin("trunk", 5, 65, None, "0" * 32, {}, {}, {}, (0.1, 0.1), None, "", {})
+    origin.write(Path("run"))
+    number("run/branch.json", version)
+
+
 RESULT = "study/runs/a_w6_d1/seed-0/steps-00000004/result.json"
 MANIFEST = "run/checkpoints/step-00000005/manifest.json"
 
 #: How each kind of file is given another number, and how it is read.
 KINDS = {
+    "branch": (branch_of, lambda: read_origin("run")),
     "checkpoint": (
         lambda v: number(MANIFEST, v),
         lambda: read_manifest(LocalFolder(Path(MANIFEST).parent)),

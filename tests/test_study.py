@@ -147,21 +147,32 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(finished, tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     out = tmp_path / "out"
     arguments = ["study", "run", tmp_path / "study.yaml", "--out", out]
-    for pattern in ("runs/a*/*/trunk/*/arrays-0000-000.safetensors", "runs/a*/*/*/result.json"):
+    for pattern in (
+        "study.yaml",
+        "runs/a*/*/trunk/*/arrays-0000-000.safetensors",
+        "runs/a*/*/*/checkpoints/*/manifest.json",
+        "runs/a*/*/*/model.keras",  # while it is probed
+        "runs/B*/*/*/result.json",
+        "results.csv",  # while the report is written
+    ):
         process = subprocess.Popen(
             [sys.executable, "-m", "keras_vit_scale_command", *map(str, arguments)],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         while not list(out.glob(pattern)):
-            assert process.poll() is None, "ended before it could be killed"
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert len(results_of(out)) < 6
+    assert not (out / "report.html").exists()
     done = command(*arguments)
     assert done.returncode == 0, done.stderr
     assert results_of(out) == results_of(finished[0])
+    for name in ("law.json", "report.html", "frontier.png"):
+        assert (out / name).stat().st_size > 100
+    assert (out / "results.csv").read_text() == (finished[0] / "results.csv").read_text()
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import tyro
 
 import keras_vit_scale
 from keras_vit_scale.cli.advise import advise
+from keras_vit_scale.cli.branch import branch
 from keras_vit_scale.cli.export import export
 from keras_vit_scale.cli.finetune import finetune
 from keras_vit_scale.cli.judge import evaluate, fewshot
@@ -38,6 +39,7 @@ class Group:
 VERBS: dict[str, Callable[..., None] | Group] = {
     "models": models,
     "train": train,
+    "branch": branch,
     "finetune": finetune,
     "evaluate": evaluate,
     "fewshot": fewshot,

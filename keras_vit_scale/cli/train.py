@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes
 
@@ -48,6 +48,11 @@ def train(
     """
     with StepBar() as bar, Stopping(grace=grace, time_limit=time_limit) as stopping:
         results = train_run(config, out, bar.update, stopping=stopping)
+    tell_results(out, results, json)
+
+
+def tell_results(out: Path, results: dict[str, Any], json: bool) -> None:
+    """Prints what a run came to, and what can be done with it."""
     if json:
         print_json({"folder": str(out), **results})
         return

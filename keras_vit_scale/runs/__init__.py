@@ -1,5 +1,6 @@
 """Training runs: one run is one directory. Fine-tuning is one or more of them."""
 
+from keras_vit_scale.runs.branching import branch
 from keras_vit_scale.runs.config import TrainConfig, load_run_config
 from keras_vit_scale.runs.fine_tune import FineTune
 from keras_vit_scale.runs.fine_tune_run import fine_tune
@@ -12,6 +13,7 @@ __all__ = [
     "RunError",
     "Task",
     "TrainConfig",
+    "branch",
     "fine_tune",
     "fine_tune_tasks",
     "load_run_config",

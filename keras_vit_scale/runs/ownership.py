@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 #: The file whose lock is the ownership; what it says is for people.
@@ -16,14 +16,18 @@ class OwnedError(Exception):
 
 
 @contextmanager
-def owning(folder: str | Path) -> Iterator[None]:
+def owning(folder: str | Path, wait: bool = False) -> Iterator[None]:
     """Owns a folder, made if need be, for as long as the context lasts.
 
     The kernel lets go of it when the process ends, however it ends; on the file systems of
     several machines that know flock (NFS, Lustre, CephFS) it holds among them too.
 
+    Args:
+        folder: The folder.
+        wait: Whether to wait until no other process owns it.
+
     Raises:
-        OwnedError: If another process owns it, saying which.
+        OwnedError: If another process owns it, saying which, and `wait` is false.
 
     Example:
 
@@ -37,7 +41,7 @@ def owning(folder: str | Path) -> Iterator[None]:
     # Appending: opening must not wipe out who the owner is.
     with open(folder / OWNER, "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
             raise OwnedError(
@@ -49,3 +53,25 @@ def owning(folder: str | Path) -> Iterator[None]:
         file.flush()
         # Closing the file lets go.
         yield
+
+
+@contextmanager
+def claiming(folder: str | Path) -> Iterator[bool]:
+    """Owns a folder for as long as the context lasts, unless another process does; whether so.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_vit_scale.runs.ownership import claiming
+    >>> with tempfile.TemporaryDirectory() as folder, claiming(folder) as mine:
+    ...     with claiming(folder) as again:
+    ...         mine, again
+    (True, False)
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(owning(folder))
+            mine = True
+        except OwnedError:
+            mine = False
+        yield mine

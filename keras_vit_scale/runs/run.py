@@ -5,6 +5,7 @@
       log.csv                        loss, rate and speed as it went
       evaluations.json               metrics on the held-out images, by step
       cooldown.json                  where an event began the cooldown, and where that ends
+      branch.json                    of a branch: where it left which trunk (`branch`)
       checkpoints/step-00000700/     the last ones
       model.keras                    the model, with its preprocessing and class names
       results.json                   what came out; written last: the run is done
@@ -28,6 +29,7 @@ from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
+from keras_vit_scale.runs.origin import BRANCH, images_seen, read_origin
 from keras_vit_scale.runs.ownership import OwnedError, owning
 from keras_vit_scale.runs.plan import Plan, make_schedule
 from keras_vit_scale.runs.recipe import loss_function, make_optimizer
@@ -127,6 +129,11 @@ def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -
         RunError: If it does.
     """
     if not (out / "config.yaml").exists():
+        if (out / BRANCH).exists():
+            raise RunError(
+                f"{out} holds the beginning of a branch: give the command that began it again, or "
+                "take another folder."
+            )
         return
     reasons = differences(load_run_config(out), config, free=free)
     if reasons:
@@ -195,6 +202,7 @@ class Run:
         self.model, self.source, self.held_out = model, source, held_out
         self.schedule = make_schedule(config, plan)
         self.event, self.stopping = event, stopping
+        self.origin = read_origin(out)
         self.store = CheckpointStore(out / "checkpoints", plan.keep)
         self.evaluations: list[dict[str, Any]] = []
 
@@ -221,10 +229,8 @@ class Run:
 
     def _begin(self):
         """Compiles the model, with a cooldown that an event began before if there is one."""
-        record = self.out / "cooldown.json"
-        if record.is_file():
-            stored = json.loads(record.read_text(encoding="utf-8"))
-            begun = without_format("cooldown", stored, record)
+        begun = read_cooldown(self.out)
+        if begun is not None:
             self.schedule = self.schedule.with_cooldown(
                 begun["ends"], begun["ends"] - begun["begins"]
             )
@@ -236,14 +242,21 @@ class Run:
 
     def _resume(self) -> Restored | None:
         """Restores the last checkpoint, if there is one."""
-        if not self.store.steps():
+        steps, left = self.store.steps(), None if self.origin is None else self.origin.step
+        if not steps and left is None:
             return None
         try:
-            restored = self.store.restore(self.model)
+            restored = self.store.restore(self.model, other_seeds=left in steps)
         except CheckpointError as error:
-            raise RunError(
-                f"{error}. Delete {self.store.folder} to train from the start."
-            ) from error
+            cure = (
+                f"Delete {self.store.folder} to train from the start."
+                if left is None
+                else "Begin the branch in another folder."
+            )
+            raise RunError(f"{error}. {cure}") from error
+        if restored.step == left:
+            # Means since the beginning of the trunk's epoch, perhaps of another loss.
+            restored = Restored(restored.step, {}, {})
         path = self.out / "evaluations.json"
         if path.is_file():
             rows = json.loads(path.read_text(encoding="utf-8"))
@@ -277,6 +290,7 @@ class Run:
                 batch_size=self.config.batch_size,
                 seed=self.config.seed,
                 stop=stop,
+                offset=images_seen(self.origin, 0, self.config.batch_size),
                 augmentation=self.config.augmentation(),
                 callbacks=callbacks,
             )
@@ -323,7 +337,7 @@ class Run:
             self.event = None
 
     def _finish(self, step: int) -> dict[str, Any]:
-        config, classes = self.config, len(self.source.class_names)
+        config = self.config
         with averaged(self.model):
             save_classifier(
                 self.model,
@@ -332,26 +346,44 @@ class Run:
                 self.source.class_names,
                 activation=config.loss,
             )
-        costs = training_costs(
-            config.shape(),
-            config.image_size,
-            step * config.batch_size,
-            pooling=config.pooling,
-            num_classes=classes,
-        )
+        seen = images_seen(self.origin, step, config.batch_size)
         results = {
             "size": config.size,
             "steps": step,
-            **costs,
+            **self._costs(seen),
             "training_images": len(self.source),
-            "classes": classes,
+            "classes": len(self.source.class_names),
             "validation_images": 0 if self.held_out is None else len(self.held_out),
             "validation": self.evaluations[-1] if self.evaluations else None,
             "backend": keras.backend.backend(),
         }
+        if self.origin is not None:
+            own = self._costs(seen - self.origin.images_seen)
+            results["branch"] = {
+                "steps": step - self.origin.step,
+                **{name: own[name] for name in ("images_seen", "flops", "tpuv3_core_days")},
+            }
         text = json.dumps(with_format("results", results), indent=1)
         write_text(self.out / "results.json", text)
         return results
+
+    def _costs(self, images: int) -> dict[str, float]:
+        """What training on so many images costs."""
+        return training_costs(
+            self.config.shape(),
+            self.config.image_size,
+            images,
+            pooling=self.config.pooling,
+            num_classes=len(self.source.class_names),
+        )
+
+
+def read_cooldown(out: Path) -> dict[str, Any] | None:
+    """Where an event began the cooldown of a run and where that ends, if one did."""
+    record = out / "cooldown.json"
+    if not record.is_file():
+        return None
+    return without_format("cooldown", json.loads(record.read_text(encoding="utf-8")), record)
 
 
 class _BetweenSteps(StepCounter):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_vit_scale.atomic import write_text
+from keras_vit_scale.atomic import replacing, write_text
 from keras_vit_scale.formats import with_format
 from keras_vit_scale.planning import tpuv3_core_days
 from keras_vit_scale.scaling.chart import COSTS, axes_of, cell
@@ -55,7 +55,8 @@ def write_report(out: str | Path) -> list[Findings]:
     cases = results[["task", "shots"]].drop_duplicates().itertuples(index=False)
     findings = [find(results, task, shots) for task, shots in cases]
     write_text(out / "law.json", json.dumps(laws_as_json(findings), indent=1, allow_nan=False))
-    draw_findings(most_shots(findings)).savefig(out / "frontier.png", dpi=150)
+    with replacing(out / "frontier.png", ".png") as picture:
+        draw_findings(most_shots(findings)).savefig(picture, dpi=150)
     write_text(out / "report.html", study_page(config, results, findings))
     return findings
 

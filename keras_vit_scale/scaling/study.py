@@ -11,7 +11,7 @@
 
 Every file is written whole or not at all, and finished pieces are found by listing the
 folders; so a study that was interrupted goes on where it stopped, and ends the same. Several
-processes may work on one folder: each size with each seed is one's at a time.
+processes may work on one folder: each trunk, and each cooldown, is one's at a time.
 """
 
 import json
@@ -30,7 +30,7 @@ from keras_vit_scale.formats import with_format
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
 from keras_vit_scale.planning import training_costs
-from keras_vit_scale.runs.ownership import OwnedError, owning
+from keras_vit_scale.runs.ownership import claiming, owning
 from keras_vit_scale.runs.recipe import head_bias
 from keras_vit_scale.scaling.config import (
     StudyConfig,
@@ -45,6 +45,7 @@ from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 from keras_vit_scale.training.checkpoints.restoring import Restored
+from keras_vit_scale.training.checkpoints.state import set_metrics
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
 from keras_vit_scale.training.loop import DivergedError, train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
@@ -65,8 +66,8 @@ def run_study(
     """Runs what is missing of a study in the folder `out`.
 
     Where several processes do, on one machine or on several with a shared file system, each
-    takes the next size and seed that nobody works on, and at last waits for the others: a
-    piece whose process dies is taken over by another.
+    takes the next trunk or cooldown that nobody works on, and at last waits for the others: a
+    piece whose process dies is taken over by another, from its last checkpoint.
 
     Everything that can be checked is checked before the first step: the data, the
     examples that the probe needs, and that the folder holds no other study.
@@ -95,24 +96,13 @@ def run_study(
     ]
     clock = StepClock(sum(run.steps_left() for run in runs), on_progress)
     while runs := [run for run in runs if run.unfinished()]:
-        if not any(_execute(run, clock) for run in runs):
+        # Without what other processes have done meanwhile.
+        clock.total = clock.done + sum(run.steps_left() for run in runs)
+        if not any(run.execute(clock) for run in runs):
             clock.say("waiting for other processes")
             if stopping is not None and (reason := stopping.reason()):
                 raise Stopped(reason, 0)
             time.sleep(LOOK_AGAIN)
-
-
-def _execute(run: "Run", clock: StepClock) -> bool:
-    """Does what is missing of a run, unless another process is about it."""
-    try:
-        with owning(run.folder):
-            # Another process may have finished it since.
-            if run.unfinished():
-                run.execute(clock)
-                keras.utils.clear_session()
-            return True
-    except OwnedError:
-        return False
 
 
 class StudyData(NamedTuple):
@@ -159,22 +149,32 @@ def open_data(config: StudyConfig) -> StudyData:
 def claim_folder(config: StudyConfig, out: Path) -> None:
     """Writes `study.yaml`: this study, with what the folder already holds of it.
 
+    Of processes that do so at once, each adds to what the one before it wrote.
+
     Raises:
         StudyError: If the folder holds results that `config` contradicts, saying
             which settings differ.
     """
     path = out / "study.yaml"
-    if path.exists():
-        held = load_config(path)
-        reasons = conflicts(held, config)
-        if reasons:
-            raise StudyError(
-                f"{out} holds a study with other settings: {'; '.join(reasons)}. "
-                "Take another folder, or the settings of that study."
-            )
-        config = united(held, config)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(path, dump_config(config))
+    with owning(out, wait=True):
+        if path.exists():
+            held = load_config(path)
+            reasons = conflicts(held, config)
+            if reasons:
+                raise StudyError(
+                    f"{out} holds a study with other settings: {'; '.join(reasons)}. "
+                    "Take another folder, or the settings of that study."
+                )
+            config = united(held, config)
+        write_text(path, dump_config(config))
+
+
+class _Trained(NamedTuple):
+    """A model in training, its schedule, and the model of its features."""
+
+    model: keras.Model
+    rate: Branching
+    features: keras.Model
 
 
 class Run:
@@ -219,9 +219,46 @@ class Run:
         cooldowns = sum(d - self.config.branch_step(d) for d in self.unfinished())
         return cooldowns + sum(stop - start for start, stop in self.trunk_plan())
 
-    def execute(self, clock: StepClock) -> None:
-        """Trains the trunk as far as a missing branch needs it, then each missing branch."""
-        missing = self.unfinished()
+    def ready(self, duration: int) -> bool:
+        """Whether the trunk has the checkpoint that a branch begins at, and keeps it."""
+        step = self.config.branch_step(duration)
+        return step in self.trunk.names().values() and step in self.trunk.steps()
+
+    def execute(self, clock: StepClock) -> bool:
+        """Trains the trunk as far as a missing branch needs it, then each missing branch.
+
+        What another process works on is left to that.
+
+        Returns:
+            Whether there was something to do.
+        """
+        # Made anew, since a trunk begins with the weights of its seed, and when it is needed.
+        trained: list[_Trained] = []
+
+        def training() -> _Trained:
+            if not trained:
+                trained.append(self._build())
+            return trained[0]
+
+        done = False
+        if not all(self.ready(duration) for duration in self.unfinished()):
+            with claiming(self.folder / "trunk") as mine:
+                if mine:
+                    self._grow_trunk(training, clock)
+                    done = True
+        for duration in self.unfinished():
+            if self.ready(duration):
+                with claiming(self.branch(duration)) as mine:
+                    # Another process may have finished it since.
+                    if mine and duration in self.unfinished():
+                        self._cool_down(training(), duration, clock)
+                        done = True
+        if trained:
+            keras.utils.clear_session()
+        return done
+
+    def _build(self) -> "_Trained":
+        """The model at step 0, compiled."""
         keras.utils.set_random_seed(self.seed)
         classes = len(self.data.upstream.class_names)
         model = ViT(
@@ -233,23 +270,21 @@ class Run:
         )
         rate = Branching(self.config.schedule(self.size))
         self._compile(model, rate)
-        self._grow_trunk(model, clock)
-        features = representation(model)
-        for duration in missing:
-            self._cool_down(model, rate, features, duration, clock)
+        return _Trained(model, rate, representation(model))
 
-    def _grow_trunk(self, model, clock):
+    def _grow_trunk(self, training, clock):
         """Makes a checkpoint at every step where a missing branch leaves the trunk."""
         for duration in self.config.durations:
             # Before they are there, so that no kill comes between a checkpoint and its name.
             self.trunk.name(self.config.branch_step(duration), f"cooldown to {duration}")
         for start, stop in self.trunk_plan():
-            restored = None
+            model, restored = training().model, None
             if start != int(model.optimizer.iterations):
                 restored = self._restore(model, self.trunk, start)
             self._train(model, self.trunk, stop, f"{self.label}: trunk", clock, restored)
 
-    def _cool_down(self, model, rate, features, duration, clock):
+    def _cool_down(self, training, duration, clock):
+        model, rate, features = training
         started = time.perf_counter()
         branch_step = self.config.branch_step(duration)
         rate.cool_down(duration, duration - branch_step)
@@ -326,6 +361,10 @@ class Run:
             raise StudyError(f"{error}. Delete that folder to train to this step again.") from error
 
     def _train(self, model, store, stop, doing, clock, restored):
+        if restored is not None and restored.step == stop:
+            # Killed after its last step: what the loss was is in the checkpoint.
+            set_metrics(model, restored.metrics)
+            return float(model.get_metrics_result()["loss"])
         if self.stopping is not None:
             self.stopping.all_saved(store.join)
         saving = Saving(

@@ -991,9 +991,33 @@ RUNS = [
     ),
     Fault(
         "runs/run.py", "compute of an epoch instead of the run",
-        "step * config.batch_size,",
-        "len(self.source),",
+        "seen = images_seen(self.origin, step, config.batch_size)",
+        "seen = len(self.source)",
         "run",
+    ),
+    Fault(
+        "runs/run.py", "a branch begins at another place in the data",
+        "offset=images_seen(self.origin, 0, self.config.batch_size),",
+        "offset=0,",
+        "branch",
+    ),
+    Fault(
+        "runs/origin.py", "images of a branch at its trunk's batch size",
+        "return self.images_seen + (step - self.step) * batch_size",
+        "return step * batch_size",
+        "branch",
+    ),
+    Fault(
+        "runs/branching.py", "a branch's warm-up follows from its own end",
+        "warmup=plan.warmup_steps, average=plan.average",
+        "average=plan.average",
+        "branch",
+    ),
+    Fault(
+        "runs/branching.py", "what a killed beginning left taken for the newest",
+        'shutil.rmtree(out / "checkpoints", ignore_errors=True)',
+        "pass",
+        "branch",
     ),
     Fault(
         "runs/start.py", "positions of another size cut instead of resampled",
@@ -1270,6 +1294,12 @@ SCALING = [
         '["error"].mean()\n\n\ndef study_runs',
         '["error"].min()\n\n\ndef study_runs',
         "study",
+    ),
+    Fault(
+        "scaling/study.py", "durations lost that another process adds",
+        "with owning(out, wait=True):",
+        "out.mkdir(parents=True, exist_ok=True)\n    if True:",
+        "study_processes",
     ),
     Fault(
         "scaling/study.py", "the probe's examples among its test images",

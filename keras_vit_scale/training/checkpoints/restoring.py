@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_vit_scale.training.checkpoints.chunks import check_chunks, read_region
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError, Entry, read_manifest
-from keras_vit_scale.training.checkpoints.state import training_state
+from keras_vit_scale.training.checkpoints.state import SEEDS, training_state
 from keras_vit_scale.training.checkpoints.storage import Folder
 
 #: Problems of a checkpoint that are told one by one.
@@ -28,8 +28,11 @@ class Restored:
     extra: dict[str, Any]
 
 
-def restore_folder(folder: Folder, model: keras.Model) -> Restored:
+def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False) -> Restored:
     """Gives a compiled model the state of the checkpoint in a folder.
+
+    Args:
+        folder, model, other_seeds: As in `CheckpointStore.restore`.
 
     Raises:
         CheckpointError: If it is incomplete, damaged or another model's; the model is as
@@ -38,6 +41,10 @@ def restore_folder(folder: Folder, model: keras.Model) -> Restored:
     manifest = read_manifest(folder)
     state = training_state(model)
     entries = {n: e for n, e in manifest.arrays.items() if not n.startswith("metrics/")}
+    if other_seeds:
+        apart = {name for name in state.keys() ^ entries.keys() if name.startswith(SEEDS)}
+        state = {name: variable for name, variable in state.items() if name not in apart}
+        entries = {name: entry for name, entry in entries.items() if name not in apart}
     if entries.keys() != state.keys() and _unnumbered(entries) == _unnumbered(state):
         # Layers without names of their own, in a process that made others before.
         entries = dict(zip(state, entries.values(), strict=True))

@@ -8,6 +8,8 @@ import numpy as np
 
 #: What Keras calls the state of a SeedGenerator.
 SEED = "seed_generator_state"
+#: How the names of random seeds begin.
+SEEDS = "model/seed/"
 
 
 def training_state(model: keras.Model) -> dict[str, keras.Variable]:
@@ -24,7 +26,7 @@ def training_state(model: keras.Model) -> dict[str, keras.Variable]:
     """
     seeds = [v for v in model.variables if v.name == SEED]
     named = [(f"model/{v.path}", v) for v in model.variables if v.name != SEED]
-    named += [(f"model/seed/{i}", v) for i, v in enumerate(seeds)]
+    named += [(f"{SEEDS}{i}", v) for i, v in enumerate(seeds)]
     if model.optimizer is not None:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)

@@ -25,6 +25,7 @@ from keras_vit_scale.training.checkpoints.chunks import (
     write_chunks,
 )
 from keras_vit_scale.training.checkpoints.manifest import (
+    MANIFEST,
     CheckpointError,
     Entry,
     Manifest,
@@ -128,6 +129,10 @@ class CheckpointStore:
         """Steps of the checkpoints that are there, ascending."""
         return [step for step, name in self._folders() if is_complete(self.folder.folder(name))]
 
+    def folder_of(self, step: int) -> Folder:
+        """The folder of a step's checkpoint, whether that is there or not."""
+        return self.folder.folder(folder_name(step))
+
     def names(self) -> dict[str, int]:
         """Steps by their names."""
         if not self.folder.has(NAMES):
@@ -178,8 +183,8 @@ class CheckpointStore:
         process, processes = place_among_processes()
         if process == 0:
             # What a killed process left, or a checkpoint that is to be replaced.
-            self.folder.delete_folder(folder_name(step))
-            self.folder.folder(folder_name(step)).make()
+            self._delete(step)
+            self.folder_of(step).make()
         if processes > 1:
             # None writes into a folder that the first is about to delete.
             meet(f"checkpoint {step}")
@@ -226,7 +231,7 @@ class CheckpointStore:
                 + (f", and {len(bad) - 1} more" if len(bad) > 1 else "")
             )
         started = time.perf_counter()
-        folder = self.folder.folder(folder_name(step))
+        folder = self.folder_of(step)
         process, processes = place_among_processes()
         chunks = write_chunks(folder, arrays, f"arrays-{process:04d}")
         entries = {
@@ -244,15 +249,37 @@ class CheckpointStore:
     def _clean(self):
         """Deletes what is not kept, and what a killed process left unfinished."""
         kept = {*self.keep.of(self.steps()), *self.names().values()}
-        for step, name in self._folders():
+        for step, _ in self._folders():
             if step not in kept:
-                self.folder.delete_folder(name)
+                self._delete(step)
+
+    def _delete(self, step):
+        # The manifest first: whoever looks meanwhile must not find a damaged checkpoint.
+        self.folder_of(step).delete(MANIFEST)
+        self.folder.delete_folder(folder_name(step))
 
     def _folders(self) -> list[tuple[int, str]]:
         names = [n for n in self.folder.names() if n.startswith("step-") and n[5:].isdecimal()]
         return sorted((int(name[5:]), name) for name in names)
 
-    def restore(self, model: keras.Model, step: int | str | None = None) -> Restored:
+    def find(self, step: int | str) -> int:
+        """The step of a checkpoint that is there, by that or by its name.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        steps, names = self.steps(), self.names()
+        wanted = names.get(step, step) if isinstance(step, str) else step
+        if wanted not in steps:
+            raise CheckpointError(
+                f"There must be a checkpoint of that step in {self.folder}. "
+                f"Received: {step!r}; there are {steps}, and the names {sorted(names)}"
+            )
+        return int(wanted)
+
+    def restore(
+        self, model: keras.Model, step: int | str | None = None, *, other_seeds: bool = False
+    ) -> Restored:
         """Gives a compiled model the state of a checkpoint.
 
         Nothing of the model is changed unless every array is there, fits, and has its
@@ -262,25 +289,20 @@ class CheckpointStore:
             model: The model, with the optimizer that the checkpoint was saved with.
             step: Which one, by its step or its name; by default the newest. If the newest
                 is damaged, that is told by a warning and the one before it is taken.
+            other_seeds: Whether the model may have random seeds that the checkpoint lacks,
+                or lack some: as one that drops what it did not drop before.
 
         Raises:
             CheckpointError: If there is none, or the one asked for is damaged or another
                 model's; by default, if all are.
         """
         self.wait()
-        steps = self.steps()
         if step is not None:
-            wanted = self.names().get(step, step) if isinstance(step, str) else step
-            if wanted not in steps:
-                raise CheckpointError(
-                    f"There must be a checkpoint of that step in {self.folder}. "
-                    f"Received: {step!r}; there are {steps}, and the names {sorted(self.names())}"
-                )
-            return self._restore(model, wanted)
+            return restore_folder(self.folder_of(self.find(step)), model, other_seeds)
         problems = []
-        for candidate in reversed(steps):
+        for candidate in reversed(self.steps()):
             try:
-                restored = self._restore(model, candidate)
+                restored = restore_folder(self.folder_of(candidate), model, other_seeds)
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
@@ -292,10 +314,6 @@ class CheckpointStore:
         raise CheckpointError(
             "; ".join(problems) if problems else f"There is no checkpoint in {self.folder}"
         )
-
-    def _restore(self, model, step):
-        folder = self.folder.folder(folder_name(step))
-        return restore_folder(folder, model)
 
 
 def _is_finite(piece: Piece) -> bool:
