@@ -193,7 +193,10 @@ def with_value(key, value):
         (lambda text: "[" * 100_000, "is no JSON"),
         (lambda text: "[1]", r"must hold names. Received: \[1\]"),
         (lambda text: text + " " * bundle.LARGEST, "must have at most"),
-        (with_value("format", 2), "reads format 1 of a classifier; a later .* Received: format 2"),
+        (
+            with_value("format", 3),
+            "reads the formats 1 to 2 of a classifier; .* Received: format 3",
+        ),
         (lambda text: "{}", "Received: format None"),
         (with_value("extra", 1), r"must hold \['activation', .*'extra'"),
         (with_value("activation", "relu"), "`activation` must be one of"),
