@@ -6,7 +6,6 @@ orientation and nothing else, and clips 16 bits to white.
 """
 
 import errno
-import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -184,20 +183,19 @@ def _open(path: Path) -> BinaryIO:
     """
     try:
         kind = path.stat().st_mode
-        if stat.S_ISREG(kind):
-            return open(path, "rb")
     except OSError as error:
-        if not _is_of_file(path, error):
-            raise
+        # Gone alone: without its folder, the whole disk may be.
+        if error.errno in (errno.ENOENT, errno.ELOOP) and path.parent.is_dir():
+            raise BadImageError(path, str(error.strerror)) from error
+        raise
+    if not stat.S_ISREG(kind):
+        folder = stat.S_ISDIR(kind)
+        raise BadImageError(path, "it is a folder" if folder else "it is no regular file")
+    try:
+        return open(path, "rb")
+    except (FileNotFoundError, PermissionError) as error:
+        # Its folder has just let us look at it.
         raise BadImageError(path, str(error.strerror)) from error
-    raise BadImageError(path, "it is a folder" if stat.S_ISDIR(kind) else "it is no regular file")
-
-
-def _is_of_file(path: Path, error: OSError) -> bool:
-    """Whether a file alone is gone or closed; with its folder, the whole disk may be."""
-    if error.errno in (errno.ENOENT, errno.ELOOP):
-        return path.parent.is_dir()
-    return error.errno == errno.EACCES and os.access(path.parent, os.X_OK)
 
 
 def _is_of_image(error: Exception) -> bool:

@@ -49,8 +49,8 @@ def as_stored(picture: np.ndarray, orientation: int) -> np.ndarray:
 def stored_orientation(image: Image.Image) -> int:
     """What an image's EXIF says; 1, upright, if it says nothing, or nothing that can be read."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return orientation if orientation in _STORED else 1
     # Pillow raises whatever the damaged part of it led it to; the picture may still be whole.
     except Exception:
         return 1
-    return orientation if orientation in _STORED else 1
