@@ -218,6 +218,19 @@ def test_files_that_do_not_fit_are_refused(saved, change, message):
         load_classifier(saved)
 
 
+def test_the_first_format_ignores_orientation_and_the_second_keeps_it(saved, model):
+    save_classifier(model, saved, TRANSFORM, NAMES, activation="sigmoid", orientation="apply")
+    assert load_classifier(saved).orientation == "apply"
+
+    def first(text):
+        settings = json.loads(text) | {"format": 1}
+        del settings["orientation"]
+        return json.dumps(settings)
+
+    rewritten(saved, first)
+    assert load_classifier(saved).orientation == "ignore"
+
+
 def test_damaged_and_missing_files_are_named(saved):
     whole = saved.read_bytes()
     at = whole.index(b'"class_names"')
