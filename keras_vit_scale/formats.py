@@ -15,7 +15,7 @@ from typing import Any
 FORMATS = {
     "branch": 1,  # branch.json of a run that began at another's checkpoint
     "checkpoint": 2,  # manifest.json, and the arrays beside it
-    "classifier": 1,  # what a .keras file holds beside Keras' model
+    "classifier": 2,  # what a .keras file holds beside Keras' model
     "cooldown": 1,  # cooldown.json of a run
     "law": 1,  # a law as `to_dict` has it
     "laws": 1,  # law.json of a study

@@ -193,7 +193,10 @@ def with_value(key, value):
         (lambda text: "[" * 100_000, "is no JSON"),
         (lambda text: "[1]", r"must hold names. Received: \[1\]"),
         (lambda text: text + " " * bundle.LARGEST, "must have at most"),
-        (with_value("format", 2), "reads format 1 of a classifier; a later .* Received: format 2"),
+        (
+            with_value("format", 3),
+            "reads the formats 1 to 2 of a classifier; .* Received: format 3",
+        ),
         (lambda text: "{}", "Received: format None"),
         (with_value("extra", 1), r"must hold \['activation', .*'extra'"),
         (with_value("activation", "relu"), "`activation` must be one of"),
@@ -213,6 +216,19 @@ def test_files_that_do_not_fit_are_refused(saved, change, message):
     rewritten(saved, change)
     with pytest.raises(ValueError, match=message):
         load_classifier(saved)
+
+
+def test_the_first_format_ignores_orientation_and_the_second_keeps_it(saved, model):
+    save_classifier(model, saved, TRANSFORM, NAMES, activation="sigmoid", orientation="apply")
+    assert load_classifier(saved).orientation == "apply"
+
+    def first(text):
+        settings = json.loads(text) | {"format": 1}
+        del settings["orientation"]
+        return json.dumps(settings)
+
+    rewritten(saved, first)
+    assert load_classifier(saved).orientation == "ignore"
 
 
 def test_damaged_and_missing_files_are_named(saved):

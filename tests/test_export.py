@@ -143,6 +143,7 @@ def test_classifier_with_its_settings_and_check(classifier, rng, tmp_path):
             "channels": "RGB",
             "values": "byte * 2 / 255 - 1",
         },
+        "orientation": "ignore",
         "transform": {"image_size": [4, 6], "resize": "short", "margin": 1.5},
         "class_names": list(NAMES),
         "activation": "softmax",

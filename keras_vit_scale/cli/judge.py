@@ -60,13 +60,13 @@ def evaluate(
     path = model_file(model)
     if protocol == "own":
         _check_labels(protocol, labels, wanted=False)
-        source = open_source(data)
         classifier = load_classifier(path)
+        source = open_source(data, orientation=classifier.orientation)
         judge = classifier.evaluate
     else:
         _check_labels(protocol, labels, wanted=protocol != "imagenet-v2")
         classifier = load_classifier(path)
-        source = _open_protocol(protocol, data, labels, len(classifier.class_names))
+        source = _open_protocol(protocol, data, labels, classifier)
         judge = partial(evaluate_accepted, classifier)
     with ImageBar("evaluate") as bar:
         bar.begin(len(source))
@@ -95,12 +95,14 @@ def _check_labels(protocol, labels, wanted):
         )
 
 
-def _open_protocol(protocol, data, labels, classes):
+def _open_protocol(protocol, data, labels, classifier):
     from keras_vit_scale.evaluation import imagenet_v2, objectnet, real
 
+    classes, orientation = len(classifier.class_names), classifier.orientation
     if protocol == "imagenet-v2":
-        return imagenet_v2(data, classes)
-    return {"real": real, "objectnet": objectnet}[protocol](data, labels, classes)
+        return imagenet_v2(data, classes, orientation=orientation)
+    opened = {"real": real, "objectnet": objectnet}[protocol]
+    return opened(data, labels, classes, orientation=orientation)
 
 
 def fewshot(
@@ -141,12 +143,13 @@ def fewshot(
     from keras_vit_scale.evaluation import FewShot, load_classifier
 
     check_fractions(test_fraction=test_fraction)
-    path, source = model_file(model), open_source(data)
+    path = model_file(model)
+    classifier = load_classifier(path)
+    source = open_source(data, orientation=classifier.orientation)
     if test:
-        examples, tested = source, open_source(test)
+        examples, tested = source, open_source(test, orientation=classifier.orientation)
     else:
         examples, tested = hold_out(source, round(test_fraction * len(source)))
-    classifier = load_classifier(path)
     transform = classifier.transform
     if resize:
         transform = dataclasses.replace(transform, resize=resize)

@@ -64,6 +64,8 @@ def tell_results(out: Path, results: dict[str, Any], json: bool) -> None:
         tell(f"On {results['validation_images']:,} held-out images:")
         tell_metrics(results["validation"])
     tell(f"Written: {out}/model.keras, results.json, log.csv, config.yaml")
+    if (out / "bad_images.csv").is_file():
+        tell(f"Images that could not be read were replaced: {out}/bad_images.csv")
     folder = shlex.quote(str(out))
     tell("Next:")
     tell(f"  {PROGRAM} evaluate {folder} TEST_IMAGES")

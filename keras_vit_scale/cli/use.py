@@ -44,8 +44,8 @@ def predict(
 
     check_positive_integers(top=top, batch_size=batch_size)
     path = model_file(model)
-    source = ImageList(files)
     classifier = load_classifier(path)
+    source = ImageList(files, classifier.orientation)
     with ImageBar("predict") as bar:
         bar.begin(len(source))
         probabilities = classifier.predict(bar.watch(source), batch_size)
@@ -106,8 +106,11 @@ def embed(
     path = model_file(model)
     write = check_output(out)
     labelled = len(data) == 1 and Path(data[0]).suffix.lower() not in IMAGE_SUFFIXES
-    source = open_source(data[0]) if labelled else ImageList(data)
     classifier = load_classifier(path)
+    orientation = classifier.orientation
+    source = (
+        open_source(data[0], orientation=orientation) if labelled else ImageList(data, orientation)
+    )
     with ImageBar("embed") as bar:
         bar.begin(len(source))
         columns = {"features": classifier.embed(bar.watch(source), batch_size)}

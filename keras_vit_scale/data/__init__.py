@@ -1,12 +1,13 @@
 """Sources of images, preprocessing, augmentation and batches."""
 
 from keras_vit_scale.data.augment import Augmentation
-from keras_vit_scale.data.decode import read_image
+from keras_vit_scale.data.decode import BadImageError, read_image
 from keras_vit_scale.data.folder import ImageFolder
 from keras_vit_scale.data.named import open_source
 from keras_vit_scale.data.npz import open_npz
 from keras_vit_scale.data.pipeline import eval_batches, train_batches
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform
+from keras_vit_scale.data.replacing import ReplaceBad, TooManyBadImagesError
 from keras_vit_scale.data.sources import ArraySource, Source, Subset, digits
 from keras_vit_scale.data.splits import hold_out, hold_out_classes
 from keras_vit_scale.data.tfds import TFDSSource
@@ -14,11 +15,14 @@ from keras_vit_scale.data.tfds import TFDSSource
 __all__ = [
     "ArraySource",
     "Augmentation",
+    "BadImageError",
     "EvalTransform",
     "ImageFolder",
+    "ReplaceBad",
     "Source",
     "Subset",
     "TFDSSource",
+    "TooManyBadImagesError",
     "TrainTransform",
     "digits",
     "eval_batches",

@@ -1,26 +1,213 @@
-"""Image files as arrays of bytes."""
+"""Image files as arrays of bytes. What is wrong with a file is told apart from what is with a disk.
 
+A few things that Pillow does by itself are not left to it: it decodes whatever a file claims to
+be, warns of images of any size but refuses none below 179 million pixels, turns TIFF by their
+orientation and nothing else, and clips 16 bits to white.
+"""
+
+import errno
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from keras_vit_scale.checks import check_one_of, check_positive_integers
+from keras_vit_scale.data.orientation import ORIENTATIONS, as_stored, stored_orientation, upright
+
+#: Pixels of an image at most, by default: as many as take a quarter of a gibibyte in RGB. No
+#: camera but a few of medium format takes that many, and above it Pillow warns.
+MAX_PIXELS = 2**28 // 3
+
+#: How a file begins, whatever its name is.
+_FORMATS = (
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"RIFF....WEBP", WebPImageFile),
+    (b"GIF87a", GifImageFile),
+    (b"GIF89a", GifImageFile),
+    (b"BM", BmpImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+)
+
+#: TIFF's tags of what its 16-bit numbers mean: how many bits count, and which end is black.
+_BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
 
-def read_image(path: str | Path) -> np.ndarray:
+class BadImageError(ValueError):
+    """An image that cannot be read, through the fault of nothing but its own file.
+
+    A source may raise it for an item whose image is broken, so that `ReplaceBad` replaces it.
+
+    Args:
+        file: The file, or another name of the image.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, file: str | Path, reason: str):
+        # Both to `Exception`, which is rebuilt from them in another process.
+        super().__init__(str(file), reason)
+        self.file, self.reason = str(file), reason
+
+    def __str__(self) -> str:
+        return f"Cannot read the image {self.file!r}: {self.reason}"
+
+
+def read_image(
+    path: str | Path, *, orientation: str = "ignore", max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """An image file as RGB, uint8, (H, W, 3).
 
-    Palettes are resolved, transparency is dropped, 16-bit grey is scaled to 8
-    bits. EXIF orientation is ignored, as TensorFlow's decoders do.
+    JPEG, PNG, WebP, GIF, BMP and TIFF are read, recognised by their content; of several
+    pictures in a file the first. Palettes are resolved, transparency is dropped, of 16 bits
+    the upper 8 are taken (as TensorFlow does), and CMYK becomes (1 - ink)(1 - black) without
+    regard to colour profiles; a JPEG's inks are taken as inverted, as Adobe writes them.
+    Numbers of 32 bits and floating point, which have no known white, are refused.
+
+    Args:
+        path: The file.
+        orientation: "ignore" takes the pixels as they are stored, as TensorFlow's decoders
+            do and most published models were trained; "apply" turns them as EXIF says, as
+            people see them.
+        max_pixels: Refuse an image of more pixels when its header is read, before any of
+            them is decoded. By default 89,478,485, which take 256 MiB as RGB.
 
     Raises:
-        ValueError: If the file cannot be decoded, naming it.
+        BadImageError: A `ValueError`, if the file is none of these, is damaged, truncated,
+            too large or gone from its folder, naming it.
+        OSError: If the fault is not the file's: its folder is missing or closed to us, or
+            the disk fails.
+        ValueError: If an option is unknown.
+
+    Example:
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from keras_vit_scale.data import read_image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("CMYK", (3, 2), (255, 0, 0, 0)).save(f"{folder}/cyan.jpg")
+    ...     image = read_image(f"{folder}/cyan.jpg")
+    >>> image.shape, image[0, 0].tolist()
+    ((2, 3, 3), [0, 255, 255])
+    """
+    check_reading(orientation, max_pixels)
+    _check_pillow()
+    path = Path(path)
+    # A file and not its path, with which Pillow would map some formats into memory: such a
+    # process dies if the file shrinks.
+    with _open(path) as file:
+        try:
+            return _decode(file, orientation, max_pixels)
+        except Exception as error:
+            if not _is_of_image(error):
+                raise
+            raise BadImageError(path, str(error) or type(error).__name__) from error
+
+
+def check_reading(orientation: str, max_pixels: int) -> None:
+    """Refuses what `read_image` would refuse of its options.
+
+    Raises:
+        ValueError: If one is unknown or out of range.
+    """
+    check_one_of(ORIENTATIONS, orientation=orientation)
+    check_positive_integers(max_pixels=max_pixels)
+
+
+def _decode(file: BinaryIO, orientation: str, max_pixels: int) -> np.ndarray:
+    image = _opened(file)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ValueError(f"{width} x {height} pixels are more than max_pixels={max_pixels}")
+    if width < 1 or height < 1:
+        raise ValueError("it has no pixels")
+    # TIFF's is gone once Pillow has loaded it, and has been applied; PNG's may come last.
+    tiff = isinstance(image, TiffImageFile)
+    turned = stored_orientation(image) if tiff else 1
+    image.load()
+    if tiff:
+        pixels = _rgb(image)
+        return pixels if orientation == "apply" else as_stored(pixels, turned)
+    if orientation == "apply":
+        return upright(_rgb(image), stored_orientation(image))
+    return _rgb(image)
+
+
+def _opened(file: BinaryIO) -> ImageFile.ImageFile:
+    """The image of which Pillow has read the header alone."""
+    begins = file.read(12)
+    file.seek(0)
+    if not begins:
+        raise ValueError("the file is empty")
+    # WebP's length stands within its signature.
+    begins = begins[:4] + b"...." + begins[8:] if begins[:4] == b"RIFF" else begins
+    for signature, plugin in _FORMATS:
+        if begins.startswith(signature):
+            return plugin(file)
+    raise ValueError("it is no JPEG, PNG, WebP, GIF, BMP or TIFF")
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """The pixels as uint8, (H, W, 3)."""
+    if image.mode.startswith("I;16"):
+        if isinstance(image, TiffImageFile):
+            bits, photometric = (image.tag_v2.get(tag) for tag in (_BITS, _PHOTOMETRIC))
+            if bits != (16,) or photometric != _BLACK_IS_ZERO:
+                raise ValueError(
+                    "grey of more than 8 bits must have 16, of which 0 is black; it has "
+                    f"BitsPerSample {bits}, PhotometricInterpretation {photometric}"
+                )
+        # `convert` would clip them to white.
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode in ("I", "F"):
+        raise ValueError("numbers of 32 bits have no known white; store 8 or 16")
+    # Dropped in any case; Pillow would warn of what it does to it.
+    image.info.pop("transparency", None)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _open(path: Path) -> BinaryIO:
+    """The open file.
+
+    Raises:
+        BadImageError: If nothing but the file itself is in the way.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16") or image.mode == "I":
-                # `convert` would clip 16 bits to white.
-                grey = np.asarray(image).astype(np.uint32) >> 8
-                return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Cannot decode the image file {str(path)!r}: {error}") from error
+        kind = path.stat().st_mode
+    except OSError as error:
+        # Gone alone: without its folder, the whole disk may be.
+        if error.errno in (errno.ENOENT, errno.ELOOP) and path.parent.is_dir():
+            raise BadImageError(path, str(error.strerror)) from error
+        raise
+    if not stat.S_ISREG(kind):
+        folder = stat.S_ISDIR(kind)
+        raise BadImageError(path, "it is a folder" if folder else "it is no regular file")
+    try:
+        return open(path, "rb")
+    except (FileNotFoundError, PermissionError) as error:
+        # Its folder has just let us look at it.
+        raise BadImageError(path, str(error.strerror)) from error
+
+
+def _is_of_image(error: Exception) -> bool:
+    """Whether an error of reading is the image's own: a disk's has a number, Pillow's has none."""
+    if isinstance(error, OSError):
+        return error.errno is None
+    return not isinstance(error, MemoryError)
+
+
+def _check_pillow():
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError(
+            "Truncated images must not pass for whole ones: set PIL.ImageFile."
+            "LOAD_TRUNCATED_IMAGES to False. Received: True, set by this program or a library"
+        )

@@ -4,27 +4,34 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_vit_scale.data.decode import read_image
+from keras_vit_scale.data.decode import MAX_PIXELS, check_reading, read_image
 from keras_vit_scale.data.sources import check_labels, described
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class ImageFolder:
     """Image files in one folder a class: `root/class/name.png`.
 
     Classes and files are sorted by name, so that an index means the same image on
-    every machine. PNG, JPEG, WebP and BMP files of any size are read; others are
-    ignored. Images come as RGB.
+    every machine. JPEG, PNG, WebP, GIF, BMP and TIFF files are listed, others ignored;
+    they are opened only when their image is asked for. Images come as RGB.
 
     Args:
         root: The folder that holds the folders of the classes.
+        orientation, max_pixels: As for `read_image`.
 
     Raises:
-        ValueError: If the folder does not exist, or a class, or the whole, holds no image.
+        ValueError: If the folder does not exist, or a class, or the whole, holds no image;
+            or an option is unknown.
+        BadImageError: From an item, if its file cannot be read.
     """
 
-    def __init__(self, root: str | Path):
+    def __init__(
+        self, root: str | Path, *, orientation: str = "ignore", max_pixels: int = MAX_PIXELS
+    ):
+        check_reading(orientation, max_pixels)
+        self.orientation, self.max_pixels = orientation, max_pixels
         self.root = Path(root)
         if not self.root.is_dir():
             raise ValueError(f"An image folder must exist. Received: {str(root)!r}")
@@ -59,4 +66,7 @@ class ImageFolder:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return read_image(self.files[index]), int(self.labels[index])
+        image = read_image(
+            self.files[index], orientation=self.orientation, max_pixels=self.max_pixels
+        )
+        return image, int(self.labels[index])

@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+from keras_vit_scale.data.decode import MAX_PIXELS, check_reading
 from keras_vit_scale.data.folder import ImageFolder
 from keras_vit_scale.data.npz import open_npz
 from keras_vit_scale.data.sources import Source, digits
@@ -17,7 +18,9 @@ FORMS = (
 )
 
 
-def open_source(name: str | Path) -> Source:
+def open_source(
+    name: str | Path, *, orientation: str = "ignore", max_pixels: int = MAX_PIXELS
+) -> Source:
     """The source that a name stands for.
 
     Args:
@@ -25,9 +28,11 @@ def open_source(name: str | Path) -> Source:
             `open_npz` does; or "tfds:" and a name as `TFDSSource` takes it. After
             the last two may stand "@" and a split, which is "train" otherwise;
             TFDS takes slices, as in "tfds:cifar10@train[:90%]".
+        orientation, max_pixels: As for `ImageFolder`; the images of the others are pixels
+            already, or decoded by TFDS.
 
     Raises:
-        ValueError: If it is none of these, or what it names is refused.
+        ValueError: If it is none of these, what it names is refused, or an option is unknown.
         ImportError: If TFDS is asked for and not installed.
 
     Example:
@@ -36,6 +41,7 @@ def open_source(name: str | Path) -> Source:
     >>> len(open_source("digits"))
     1797
     """
+    check_reading(orientation, max_pixels)
     text, path = str(name), Path(name)
     if text == "digits":
         return digits()
@@ -48,7 +54,7 @@ def open_source(name: str | Path) -> Source:
             )
         return TFDSSource(dataset, split or "train")
     if path.is_dir():
-        return ImageFolder(path)
+        return ImageFolder(path, orientation=orientation, max_pixels=max_pixels)
     if path.is_file() and path.suffix == ".npz":
         return open_npz(path)
     file, _, split = text.rpartition("@")

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_vit_scale.checks import check_positive_integers
-from keras_vit_scale.data import read_image
 from keras_vit_scale.evaluation.classifier import Classifier, ImageList
 from keras_vit_scale.evaluation.features import extract_features
 
@@ -22,6 +21,7 @@ class AcceptedImages(ImageList):
         files: Image files of any sizes.
         accepted: For each file the accepted labels, indices of a model's outputs.
         border: Pixels that are cut off at each side of an image before anything else.
+        orientation: "ignore" or "apply", as for `read_image`.
 
     Raises:
         ValueError: If there is not one collection of labels a file, a label is no index,
@@ -47,6 +47,7 @@ class AcceptedImages(ImageList):
         accepted: Sequence[Iterable[int]],
         *,
         border: int = 0,
+        orientation: str = "ignore",
     ):
         accepted = _label_sets(accepted)
         if len(files) != len(accepted):
@@ -56,20 +57,20 @@ class AcceptedImages(ImageList):
             )
         kept = [i for i, labels in enumerate(accepted) if labels]
         self.files = [Path(files[i]) for i in kept]
-        super().__init__(self.files)
+        super().__init__(self.files, orientation)
         self.accepted = tuple(accepted[i] for i in kept)
         self.left_out = len(files) - len(kept)
         self.border = border
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        image = read_image(self.files[index])
+        image, label = super().__getitem__(index)
         height, width = (side - self.border for side in image.shape[:2])
         if min(height, width) <= self.border:
             raise ValueError(
                 f"An image must be larger than its border of {self.border} pixels. "
                 f"Received: {image.shape[0]} x {image.shape[1]} in {str(self.files[index])!r}"
             )
-        return image[self.border : height, self.border : width], 0
+        return image[self.border : height, self.border : width], label
 
 
 def accepted_accuracy(logits: ArrayLike, accepted: Sequence[Iterable[int]], k: int = 1) -> float:

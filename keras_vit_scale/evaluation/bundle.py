@@ -1,7 +1,8 @@
 """A classifier in one `.keras` file: Keras' own, with one more member.
 
 The member `keras_vit_scale.json` holds a format version, the preprocessing, the names of the
-classes and the activation. `keras.saving.load_model` reads the file as it would without it.
+classes, the activation, and how EXIF's orientation is taken. `keras.saving.load_model` reads the
+file as it would without it.
 """
 
 import json
@@ -20,7 +21,10 @@ from keras_vit_scale.evaluation.classifier import Classifier
 from keras_vit_scale.formats import check_format, with_format
 
 MEMBER = "keras_vit_scale.json"
-KEYS = {"format", "transform", "class_names", "activation"}
+KEYS = {"format", "transform", "class_names", "activation", "orientation"}
+
+#: What a file says of itself since a later format than the first, and what the first meant.
+LATER = {"orientation": "ignore"}
 
 #: Bytes of the member that are read at most; 29,593 long names take 3 MB.
 LARGEST = 2**25
@@ -33,6 +37,7 @@ def save_classifier(
     class_names: Sequence[str],
     *,
     activation: str = "softmax",
+    orientation: str = "ignore",
 ) -> None:
     """Writes a model, its preprocessing and its classes to one `.keras` file.
 
@@ -45,6 +50,7 @@ def save_classifier(
         transform: Preprocessing of an image.
         class_names: Names of the classes, in the order of the logits.
         activation: "softmax" or "sigmoid".
+        orientation: "ignore" or "apply", as for `Classifier`.
 
     Raises:
         ValueError: If the parts do not belong together, as for `Classifier`, or the
@@ -65,11 +71,12 @@ def save_classifier(
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"A classifier's file must end with '.keras'. Received: {str(path)!r}")
-    classifier = Classifier(model, transform, class_names, activation)
+    classifier = Classifier(model, transform, class_names, activation, orientation)
     values = {
         "transform": asdict(transform),
         "class_names": list(classifier.class_names),
         "activation": activation,
+        "orientation": orientation,
     }
     settings = with_format("classifier", values)
     # The same layers as a model that was never compiled: Keras would store the optimizer.
@@ -98,7 +105,13 @@ def load_classifier(path: str | Path) -> Classifier:
         if not isinstance(settings["class_names"], list):
             raise ValueError(f"`class_names` must be a list. Received: {settings['class_names']!r}")
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        return Classifier(model, transform, settings["class_names"], settings["activation"])
+        return Classifier(
+            model,
+            transform,
+            settings["class_names"],
+            settings["activation"],
+            settings["orientation"],
+        )
     # Keras raises whatever the damaged part of a file led it to.
     except Exception as error:
         raise ValueError(f"Cannot load the classifier {str(path)!r}: {error}") from error
@@ -129,6 +142,8 @@ def _read_settings(path):
     if not isinstance(settings, dict):
         raise ValueError(f"{MEMBER!r} must hold names. Received: {settings!r:.80} in {str(path)!r}")
     check_format("classifier", settings.get("format"), repr(str(path)))
+    if settings["format"] == 1:
+        settings = LATER | settings
     if set(settings) != KEYS:
         raise ValueError(
             f"{MEMBER!r} must hold {sorted(KEYS)}. "

@@ -10,8 +10,13 @@ import scipy.special
 
 from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.data import EvalTransform, Source, read_image
+from keras_vit_scale.data.orientation import ORIENTATIONS
 from keras_vit_scale.data.sources import check_images
-from keras_vit_scale.evaluation.features import extract_features, representation
+from keras_vit_scale.evaluation.features import (
+    extract_features,
+    features_and_labels,
+    representation,
+)
 from keras_vit_scale.models.config import image_shape
 
 ACTIVATIONS = ("softmax", "sigmoid")
@@ -29,6 +34,8 @@ class Classifier:
         class_names: Names of the C classes, in the order of the logits.
         activation: What makes probabilities of logits: "softmax" of a model of one
             class an image, "sigmoid" of several.
+        orientation: How `predict` and `embed` read image files, "ignore" or "apply": as for
+            `read_image`. A source that `evaluate` is given should read them the same way.
 
     Raises:
         ValueError: If the parts do not belong together, or the model ends with an
@@ -51,15 +58,17 @@ class Classifier:
         transform: EvalTransform,
         class_names: Sequence[str],
         activation: str = "softmax",
+        orientation: str = "ignore",
     ):
         check_one_of(ACTIVATIONS, activation=activation)
+        check_one_of(ORIENTATIONS, orientation=orientation)
         if not isinstance(transform, EvalTransform):
             raise ValueError(f"`transform` must be an EvalTransform. Received: {transform!r}")
         if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
             raise ValueError(f"`class_names` must be strings. Received: {class_names!r}")
         _check_model(model, image_shape(transform.image_size), len(class_names))
         self.model, self.transform, self.activation = model, transform, activation
-        self.class_names = tuple(class_names)
+        self.class_names, self.orientation = tuple(class_names), orientation
 
     def predict(self, images: Images, batch_size: int = 64) -> np.ndarray:
         """Probabilities of the classes, float32 (N, C), in the order of the images.
@@ -73,7 +82,9 @@ class Classifier:
             ValueError: If there is no image, one is not of bytes, or a file is missing
                 or cannot be decoded, naming it.
         """
-        return _probabilities(self._logits(_as_source(images), batch_size), self.activation)
+        source = _as_source(images, self.orientation)
+        logits = extract_features(self.model, source, self.transform, batch_size)
+        return _probabilities(logits, self.activation)
 
     def embed(self, images: Images, batch_size: int = 64) -> np.ndarray:
         """Representations, float32 (N, D): the inputs of the model's layer `head`.
@@ -81,7 +92,8 @@ class Classifier:
         Arguments and errors are those of `predict`; a model without a layer of that
         name has no representation, which is an error too.
         """
-        return extract_features(self._body, _as_source(images), self.transform, batch_size)
+        source = _as_source(images, self.orientation)
+        return extract_features(self._body, source, self.transform, batch_size)
 
     def evaluate(self, source: Source, batch_size: int = 64) -> dict[str, float]:
         """Accuracy on a source, and the loss that goes with the activation.
@@ -100,7 +112,8 @@ class Classifier:
                 f"Received: {list(source.class_names)[:20]}; "
                 f"the classifier has {list(self.class_names)[:20]}"
             )
-        logits, labels = self._logits(source, batch_size), source.labels
+        # The labels that came with the images: `ReplaceBad` may have put one for another.
+        logits, labels = features_and_labels(self.model, source, self.transform, batch_size)
         five = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         return {
             "images": len(labels),
@@ -108,9 +121,6 @@ class Classifier:
             "top_5_accuracy": float((five == labels[:, None]).any(1).mean()),
             "loss": float(_losses(logits, labels, self.activation).mean()),
         }
-
-    def _logits(self, source, batch_size):
-        return extract_features(self.model, source, self.transform, batch_size)
 
     @cached_property
     def _body(self):
@@ -128,7 +138,9 @@ class ImageList:
 
     class_names: tuple[str, ...] = ("",)
 
-    def __init__(self, items: Sequence[str | Path | np.ndarray]):
+    def __init__(self, items: Sequence[str | Path | np.ndarray], orientation: str = "ignore"):
+        check_one_of(ORIENTATIONS, orientation=orientation)
+        self.orientation = orientation
         self.items = [item if isinstance(item, np.ndarray) else Path(item) for item in items]
         if not self.items:
             raise ValueError("There must be at least one image. Received: none")
@@ -145,11 +157,12 @@ class ImageList:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         item = self.items[index]
-        image = item if isinstance(item, np.ndarray) else read_image(item)
-        return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image, 0
+        if not isinstance(item, np.ndarray):
+            return read_image(item, orientation=self.orientation), 0
+        return np.repeat(item, 3, axis=-1) if item.shape[-1] == 1 else item, 0
 
 
-def _as_source(images):
+def _as_source(images, orientation):
     if hasattr(images, "labels"):
         return images
     if isinstance(images, str | Path):
@@ -162,7 +175,7 @@ def _as_source(images):
             "An array of images must be (N, H, W, 1 or 3); for one image pass `image[None]`, for "
             f"grey ones `images[..., None]`. Received: shape {images.shape}"
         )
-    return ImageList(images)
+    return ImageList(images, orientation)
 
 
 def _check_model(model, size, classes):

@@ -42,8 +42,8 @@ def export_classifier(
     """Writes a classifier's model by `export_model`, and a JSON beside it.
 
     The JSON, `vit.onnx.json` beside `vit.onnx`, holds the shape and the values of the input,
-    the preprocessing as `EvalTransform` has it, the names of the classes in the order of the
-    logits, and the activation that makes probabilities of these.
+    how EXIF's orientation is taken, the preprocessing as `EvalTransform` has it, the names of the
+    classes in the order of the logits, and the activation that makes probabilities of these.
 
     Arguments and errors are those of `export_model`.
 
@@ -60,6 +60,7 @@ def export_classifier(
             "channels": "RGB",
             "values": "byte * 2 / 255 - 1",
         },
+        "orientation": classifier.orientation,
         "transform": asdict(classifier.transform),
         "class_names": list(classifier.class_names),
         "activation": classifier.activation,

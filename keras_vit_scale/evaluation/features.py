@@ -40,11 +40,19 @@ def extract_features(
 
     Every batch is filled up to `batch_size`, so that one program serves them all.
     """
-    features = []
-    for images, _ in eval_batches(source, transform, batch_size):
+    return features_and_labels(model, source, transform, batch_size)[0]
+
+
+def features_and_labels(
+    model: keras.Model, source: Source, transform: EvalTransform, batch_size: int = 64
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `extract_features` returns, and the labels that the images came with, int64 (N,)."""
+    features, labels = [], []
+    for images, classes in eval_batches(source, transform, batch_size):
         count = len(images)
         if count < batch_size:
             fill = np.zeros((batch_size - count, *images.shape[1:]), images.dtype)
             images = np.concatenate([images, fill])
         features.append(np.asarray(model.predict_on_batch(images), np.float32)[:count])
-    return np.concatenate(features)
+        labels.append(classes)
+    return np.concatenate(features), np.concatenate(labels)

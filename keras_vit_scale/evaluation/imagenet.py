@@ -18,7 +18,9 @@ CLASSES = 1000
 OBJECTNET_BORDER = 2
 
 
-def real(folder: str | Path, labels: str | Path, classes: int = CLASSES) -> AcceptedImages:
+def real(
+    folder: str | Path, labels: str | Path, classes: int = CLASSES, *, orientation: str = "ignore"
+) -> AcceptedImages:
     """ImageNet's validation images with the reassessed labels (ReaL).
 
     Args:
@@ -27,6 +29,7 @@ def real(folder: str | Path, labels: str | Path, classes: int = CLASSES) -> Acce
         labels: `real.json`: a list with the accepted labels of each image, in the order of
             their numbers; an image whose list is empty is left out.
         classes: Labels are below this.
+        orientation: "ignore" or "apply", as for `read_image`.
 
     Raises:
         ValueError: If the file is missing or no such list, a label is out of range, or
@@ -56,10 +59,14 @@ def real(folder: str | Path, labels: str | Path, classes: int = CLASSES) -> Acce
         files[number] = path
     expected = set(range(1, len(accepted) + 1))
     _check_same("images", "entries of " + repr(str(labels)), set(files), expected)
-    return AcceptedImages([files[number] for number in sorted(files)], accepted)
+    return AcceptedImages(
+        [files[number] for number in sorted(files)], accepted, orientation=orientation
+    )
 
 
-def imagenet_v2(folder: str | Path, classes: int = CLASSES) -> AcceptedImages:
+def imagenet_v2(
+    folder: str | Path, classes: int = CLASSES, *, orientation: str = "ignore"
+) -> AcceptedImages:
     """ImageNet-v2: one folder a class, named by its index, each image with that label.
 
     The names are read as the numbers they are. Sorted as text, as `ImageFolder` sorts, they
@@ -68,6 +75,7 @@ def imagenet_v2(folder: str | Path, classes: int = CLASSES) -> AcceptedImages:
     Args:
         folder: Holds the folders `0` to `999` of one of the three variants.
         classes: How many folders there must be.
+        orientation: "ignore" or "apply", as for `read_image`.
 
     Raises:
         ValueError: If a folder is missing, is none of these or holds no image.
@@ -78,10 +86,12 @@ def imagenet_v2(folder: str | Path, classes: int = CLASSES) -> AcceptedImages:
     _check_same("folders", "classes", set(folders), {str(c) for c in range(classes)})
     files = {c: _images(folders[str(c)]) for c in range(classes)}
     paths = [path for c in files for path in files[c]]
-    return AcceptedImages(paths, [[c] for c in files for _ in files[c]])
+    return AcceptedImages(paths, [[c] for c in files for _ in files[c]], orientation=orientation)
 
 
-def objectnet(folder: str | Path, mappings: str | Path, classes: int = CLASSES) -> AcceptedImages:
+def objectnet(
+    folder: str | Path, mappings: str | Path, classes: int = CLASSES, *, orientation: str = "ignore"
+) -> AcceptedImages:
     """ObjectNet's images of the classes that ImageNet has too, 113 of its 313.
 
     A prediction, among all of ImageNet's classes, is right if it is any that its class is
@@ -94,6 +104,7 @@ def objectnet(folder: str | Path, mappings: str | Path, classes: int = CLASSES) 
             `objectnet_to_imagenet_1k.json`, `pytorch_to_imagenet_2012_id.json` and
             `imagenet_to_label_2012_v2`.
         classes: Labels are below this.
+        orientation: "ignore" or "apply", as for `read_image`.
 
     Raises:
         ValueError: If a file is missing or malformed, a folder of images is in none of them,
@@ -110,7 +121,7 @@ def objectnet(folder: str | Path, mappings: str | Path, classes: int = CLASSES) 
         images = _images(path)
         files += images
         accepted += [indices[path.name]] * len(images)
-    return AcceptedImages(files, accepted, border=OBJECTNET_BORDER)
+    return AcceptedImages(files, accepted, border=OBJECTNET_BORDER, orientation=orientation)
 
 
 def objectnet_indices(mappings: str | Path, classes: int = CLASSES) -> dict[str, list[int]]:

@@ -17,7 +17,9 @@ from keras_vit_scale.checks import (
     is_whole,
 )
 from keras_vit_scale.data import Augmentation, EvalTransform, TrainTransform
+from keras_vit_scale.data.decode import MAX_PIXELS
 from keras_vit_scale.data.preprocessing import MARGIN
+from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.models import ViTConfig, preset
 from keras_vit_scale.models.config import image_grid
 from keras_vit_scale.optimizers import head_and_body
@@ -40,6 +42,9 @@ FREE = (
     "keep_last",
     "keep_every",
     "log_every",
+    # As long as bad images are errors, none was in a step.
+    "bad_images",
+    "max_bad",
 )
 
 
@@ -84,6 +89,17 @@ class TrainConfig:
     """Images a step. The paper's is 4096."""
     seed: int = 0
     """Decides weights, held-out images, order and augmentation."""
+
+    bad_images: Literal["error", "replace"] = "error"
+    """Files of a folder that cannot be read: an error that names the file, or replaced by other
+    images and listed in bad_images.csv."""
+    max_bad: Annotated[int | float, arg(metavar="IMAGES|PART")] = 0.01
+    """Replace at most so many images, or such a part of the data; more are an error."""
+    orientation: Literal["ignore", "apply"] = "ignore"
+    """EXIF's orientation of image files: pixels as they are stored, or turned as people see
+    them. The model keeps it."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of an image file at most, checked before it is decoded."""
 
     crop: Literal["inception", "shift", "none"] = "inception"
     """Training crop: the paper's, or squashed and moved by a pixel or so, or only squashed."""
@@ -167,8 +183,12 @@ class TrainConfig:
             if typing.get_origin(hint) is Literal:
                 check_one_of(typing.get_args(hint), **{name: getattr(self, name)})
         check_positive_integers(
-            image_size=self.image_size, batch_size=self.batch_size, keep_last=self.keep_last
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            keep_last=self.keep_last,
+            max_pixels=self.max_pixels,
         )
+        bad_limit(self.max_bad, images=1)
         check_positive(peak=self.peak, timescale=self.timescale, clip_norm=self.clip_norm)
         check_rates(
             dropout=self.dropout,

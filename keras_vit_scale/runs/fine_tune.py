@@ -8,6 +8,7 @@ import keras
 from tyro.conf import arg
 
 from keras_vit_scale.checks import check_one_of, check_positive, check_positive_integers
+from keras_vit_scale.data.decode import MAX_PIXELS
 from keras_vit_scale.models.architecture import Architecture, shape_name
 from keras_vit_scale.models.block import EPSILON
 from keras_vit_scale.models.config import ViTConfig
@@ -97,6 +98,17 @@ class FineTune:
     """Images a step."""
     seed: int = 0
     """Decides held-out images, order and augmentation."""
+
+    bad_images: Literal["error", "replace"] = "error"
+    """Files of a folder that cannot be read: an error that names the file, or replaced by other
+    images and listed in bad_images.csv."""
+    max_bad: Annotated[int | float, arg(metavar="IMAGES|PART")] = 0.01
+    """Replace at most so many images, or such a part of the data; more are an error."""
+    orientation: Literal["ignore", "apply"] = "ignore"
+    """EXIF's orientation of image files: pixels as they are stored, or turned as people see
+    them. The model keeps it."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of an image file at most, checked before it is decoded."""
 
     crop: Annotated[
         Literal["inception", "shift", "none"] | None, arg(metavar="{inception,shift,none}")

@@ -101,7 +101,7 @@ def fine_tune(
     # Which rate it will have is not known yet.
     check_folder(run(rates[0], False), out, free=(*FREE, "peak"))
     classes = check_data(run(rates[0], True))
-    tested = None if test is None or check else open_test(test, classes)
+    tested = None if test is None or check else open_test(test, classes, recipe)
 
     rows = []
     for rate, (config, folder) in candidates.items():
@@ -130,13 +130,13 @@ def check_data(config: TrainConfig) -> tuple[str, ...]:
     return source.class_names
 
 
-def open_test(name: str, classes: tuple[str, ...]) -> Source:
-    """Test images.
+def open_test(name: str, classes: tuple[str, ...], recipe: FineTune) -> Source:
+    """Test images, read as the training images are.
 
     Raises:
         ValueError: If they cannot be read, or have other classes than the training images.
     """
-    source = open_source(name)
+    source = open_source(name, orientation=recipe.orientation, max_pixels=recipe.max_pixels)
     if source.class_names != classes:
         raise ValueError(
             "Test images must have the classes of the training images, in their order. "

@@ -4,6 +4,7 @@
       config.yaml                    what the run is
       log.csv                        loss, rate and speed as it went
       evaluations.json               metrics on the held-out images, by step
+      bad_images.csv                 image files that were replaced, if any was
       cooldown.json                  where an event began the cooldown, and where that ends
       branch.json                    of a branch: where it left which trunk (`branch`)
       checkpoints/step-00000700/     the last ones
@@ -24,7 +25,16 @@ from typing import Any
 import keras
 
 from keras_vit_scale.atomic import write_text
-from keras_vit_scale.data import Source, hold_out, open_source
+from keras_vit_scale.data import (
+    BadImageError,
+    ImageFolder,
+    ReplaceBad,
+    Source,
+    hold_out,
+    open_source,
+)
+from keras_vit_scale.data.decode import MAX_PIXELS
+from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.planning import training_costs
@@ -85,7 +95,7 @@ def train(
 
     Raises:
         RunError: If the folder holds another run, another process works in it, its
-            checkpoints are all damaged, or training diverges.
+            checkpoints are all damaged, training diverges, or an image cannot be read.
         Stopped: If `stopping` said so.
         ValueError: If the data, the durations or the weights to start from do not
             serve the run.
@@ -104,7 +114,7 @@ def train(
     """
     out = Path(out)
     check_folder(config, out)
-    source, held_out = open_data(config)
+    source, held_out = open_data(config, out / "bad_images.csv")
     plan = config.plan(len(source))
     done = out / "results.json"
     if done.is_file():
@@ -120,6 +130,11 @@ def train(
             return run.execute(on_progress)
     except OwnedError as error:
         raise RunError(str(error)) from None
+    except BadImageError as error:
+        raise RunError(
+            f"{error}. Mend or remove the file, or let such images be replaced: "
+            "bad_images='replace'."
+        ) from error
 
 
 def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -> None:
@@ -143,13 +158,40 @@ def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -
         )
 
 
-def open_data(config: TrainConfig) -> tuple[Source, Source | None]:
+def open_data(config: TrainConfig, ledger: Path | None = None) -> tuple[Source, Source | None]:
     """The images to train on, and the held-out ones if there are any.
+
+    Args:
+        config: Names the images, and says what becomes of those that cannot be read.
+        ledger: Where these are listed, if they are replaced.
 
     Raises:
         ValueError: If the data cannot be read, or nothing would be left of a part.
     """
-    source = open_source(config.data)
+    whole = open_source(config.data, orientation=config.orientation, max_pixels=config.max_pixels)
+    _check_reading(config, whole)
+    source, held_out = _parts(config, whole)
+    if config.bad_images == "error":
+        return source, held_out
+    # Each part for itself, so that no held-out image is trained on. The limit is one for both.
+    limit = bad_limit(config.max_bad, len(whole))
+    source = ReplaceBad(source, ledger, limit)
+    return source, None if held_out is None else ReplaceBad(held_out, ledger, limit)
+
+
+def _check_reading(config, source):
+    """Refuses options of image files for images that are none."""
+    defaults = {"bad_images": "error", "orientation": "ignore", "max_pixels": MAX_PIXELS}
+    given = [name for name, value in defaults.items() if getattr(config, name) != value]
+    if given and not isinstance(source, ImageFolder):
+        raise ValueError(
+            "`bad_images`, `orientation` and `max_pixels` are for folders of image files: leave "
+            f"them out. Received: {', '.join(given)} with data={config.data!r}"
+        )
+
+
+def _parts(config, source):
+    """The images to train on and those held out, or `None`."""
     if config.images is not None and config.images != len(source):
         if config.images > len(source):
             raise ValueError(
@@ -327,6 +369,7 @@ class Run:
             self.config.eval_transform(),
             self.source.class_names,
             activation=self.config.loss,
+            orientation=self.config.orientation,
         )
 
     def _record_cooldown(self, step: int) -> None:
@@ -345,6 +388,7 @@ class Run:
                 config.eval_transform(),
                 self.source.class_names,
                 activation=config.loss,
+                orientation=config.orientation,
             )
         seen = images_seen(self.origin, step, config.batch_size)
         results = {

@@ -115,7 +115,7 @@ def fine_tune_tasks(
     start = architecture(open_start(model)[0])
     for task in tasks:  # before the first of them begins
         run = recipe.run(str(model), start, task.data, recipe.peak_rates()[0], held_out=True)
-        open_test(task.test, check_data(run))
+        open_test(task.test, check_data(run), recipe)
     rows = []
     for task in tasks:
         found = fine_tune(

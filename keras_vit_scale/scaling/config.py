@@ -17,6 +17,8 @@ from keras_vit_scale.checks import (
     check_rates,
 )
 from keras_vit_scale.data import EvalTransform, TrainTransform
+from keras_vit_scale.data.decode import MAX_PIXELS, check_reading
+from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.models import ViTConfig, preset
 from keras_vit_scale.optimizers import head_and_body
 from keras_vit_scale.optimizers.decay import check_decay
@@ -68,8 +70,20 @@ class DataConfig:
     """Whether to mirror half of the training images."""
     max_shift: int = 1
     """Pixels that the crop "shift" moves an image at most."""
+    bad_images: str = "error"
+    """Files of folders that cannot be read: "error", or "replace" them by other images and list
+    them in bad_images.csv."""
+    max_bad: int | float = 0.01
+    """Replace at most so many images, or such a part of all data sets; more are an error."""
+    orientation: str = "ignore"
+    """EXIF's orientation of image files: "ignore", pixels as they are stored, or "apply" it."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of an image file at most, checked before it is decoded."""
 
     def __post_init__(self):
+        check_one_of(("error", "replace"), bad_images=self.bad_images)
+        bad_limit(self.max_bad, images=1)
+        check_reading(self.orientation, self.max_pixels)
         for name in ("held_out", "validation"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -318,7 +332,11 @@ def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:
     reasons = []
     if old.image_size != new.image_size:
         reasons.append(f"image_size was {old.image_size}, now {new.image_size}")
-    for part, free in (("data", ()), ("recipe", ("peak", "peaks", "rates_chosen")), ("probe", ())):
+    for part, free in (
+        ("data", ("bad_images", "max_bad")),
+        ("recipe", ("peak", "peaks", "rates_chosen")),
+        ("probe", ()),
+    ):
         reasons += differences(getattr(old, part), getattr(new, part), free, part)
     for size in sorted(set(old.sizes) & set(new.sizes)):
         for what in ("shape", "peak"):

@@ -7,6 +7,7 @@
         steps-<m>/checkpoints/         those of a cooldown on its way
         steps-<m>/model.keras          the model at the end of a cooldown
         steps-<m>/result.json          its errors: the piece is done
+      bad_images.csv                   image files that were replaced, if any was
       results.csv, law.json, frontier.png, report.html
 
 Every file is written whole or not at all, and finished pieces are found by listing the
@@ -24,7 +25,8 @@ from typing import NamedTuple
 import keras
 
 from keras_vit_scale.atomic import write_text
-from keras_vit_scale.data import Source, hold_out, hold_out_classes, open_source
+from keras_vit_scale.data import ReplaceBad, Source, hold_out, hold_out_classes, open_source
+from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.evaluation import FewShot, extract_features, representation
 from keras_vit_scale.formats import with_format
 from keras_vit_scale.models import ViT
@@ -87,7 +89,7 @@ def run_study(
         ValueError: If the data do not serve the study.
     """
     out = Path(out)
-    data = open_data(config)
+    data = open_data(config, out / "bad_images.csv")
     claim_folder(config, out)
     runs = [
         Run(config, size, seed, out, data, stopping)
@@ -119,31 +121,50 @@ class StudyData(NamedTuple):
     probes: dict[str, FewShot]
 
 
-def open_data(config: StudyConfig) -> StudyData:
+def open_data(config: StudyConfig, ledger: Path | None = None) -> StudyData:
     """Opens and divides the images of a study.
+
+    Args:
+        config: Names them, and says what becomes of those that cannot be read.
+        ledger: Where these are listed, if they are replaced.
 
     Raises:
         ValueError: If the data cannot be read or a class has too few examples.
     """
     d, p = config.data, config.probe
-    upstream, held_out = open_source(d.upstream), None
+    opened = [
+        open_source(name, orientation=d.orientation, max_pixels=d.max_pixels)
+        for name in (d.upstream, *d.downstream)
+    ]
+    limit = bad_limit(d.max_bad, sum(map(len, opened)))
+
+    def readable(part):
+        return part if d.bad_images == "error" else ReplaceBad(part, ledger, limit)
+
+    upstream, held_out = opened[0], None
     if d.held_out_classes:
         upstream, held_out = hold_out_classes(upstream, d.held_out_classes)
     elif d.held_out:
         upstream, held_out = hold_out(upstream, d.held_out, d.split_seed)
     downstream: list[Source] = [] if held_out is None else [held_out]
-    downstream += [open_source(name) for name in d.downstream]
+    downstream += opened[1:]
     probes = {}
     for task, source in zip(d.tasks(), downstream, strict=True):
         test_images = round(p.test_fraction * len(source))
         examples, test = hold_out(source, test_images, d.split_seed)
         probes[task] = FewShot(
-            examples, test, config.probe_transform(), shots=p.shots, seeds=p.seeds, l2=p.l2
+            readable(examples),
+            readable(test),
+            config.probe_transform(),
+            shots=p.shots,
+            seeds=p.seeds,
+            l2=p.l2,
         )
     validation = None
     if d.validation:
-        upstream, validation = hold_out(upstream, d.validation, d.split_seed)
-    return StudyData(upstream, validation, probes)
+        upstream, held_out = hold_out(upstream, d.validation, d.split_seed)
+        validation = readable(held_out)
+    return StudyData(readable(upstream), validation, probes)
 
 
 def claim_folder(config: StudyConfig, out: Path) -> None:

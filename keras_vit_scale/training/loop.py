@@ -33,12 +33,14 @@ def train_steps(
 
     Raises:
         DivergedError: If that loss is not finite.
+        Exception: What an item of the source raised, such as a `BadImageError`.
     """
     start = int(model.optimizer.iterations)
     if start >= stop:
         return None
+    told = _Told(source)
     batches = train_batches(
-        source,
+        told,
         transform,
         batch_size,
         seed=seed,
@@ -47,13 +49,18 @@ def train_steps(
         offset=offset,
         augmentation=augmentation,
     )
-    history = model.fit(
-        batches,
-        steps_per_epoch=stop - start,
-        shuffle=False,  # the batches are shuffled
-        verbose=0,
-        callbacks=callbacks,
-    )
+    try:
+        history = model.fit(
+            batches,
+            steps_per_epoch=stop - start,
+            shuffle=False,  # the batches are shuffled
+            verbose=0,
+            callbacks=callbacks,
+        )
+    except Exception:
+        if told.error is not None:
+            raise told.error from None
+        raise
     loss = history.history["loss"][-1]
     if not math.isfinite(loss):
         raise DivergedError(
@@ -61,3 +68,24 @@ def train_steps(
             "lower the peak rate or lengthen the warm-up."
         )
     return loss
+
+
+class _Told:
+    """A source that remembers what an item raised: on TensorFlow it arrives as another error."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        self.error: Exception | None = None
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        try:
+            return self.source[index]
+        except Exception as error:
+            self.error = error
+            raise

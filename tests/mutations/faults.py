@@ -594,9 +594,39 @@ DATA = [
     ),
     Fault(
         "data/decode.py", "sixteen bits cut at the lower end",
-        ".astype(np.uint32) >> 8",
-        ".astype(np.uint32) & 255",
-        "data",
+        "(np.asarray(image) >> 8)",
+        "(np.asarray(image) & 255)",
+        "decode", "jax",
+    ),
+    Fault(
+        "data/decode.py", "decoded before its pixels are counted",
+        "    image = _opened(file)\n    width, height = image.size",
+        "    image = _opened(file)\n    image.load()\n    width, height = image.size",
+        "decode", "jax",
+    ),
+    Fault(
+        "data/decode.py", "a disk that is gone taken for a bad image",
+        "and path.parent.is_dir()",
+        "",
+        "decode", "jax",
+    ),
+    Fault(
+        "data/orientation.py", "turned the other way",
+        "_UNDONE_BY = {6: 8, 8: 6}",
+        "_UNDONE_BY = {}",
+        "decode", "jax",
+    ),
+    Fault(
+        "data/replacing.py", "what stands in depends on the class alone",
+        "np.random.default_rng(index)",
+        "np.random.default_rng(0)",
+        "bad_images", "jax",
+    ),
+    Fault(
+        "data/ledger.py", "what other processes listed is listed again",
+        "            if name in self._reasons:\n                return\n",
+        "",
+        "bad_images", "jax",
     ),
     Fault(
         "data/sources.py", "labels of the whole for a subset's images",
@@ -1315,8 +1345,8 @@ SCALING = [
     ),
     Fault(
         "scaling/study.py", "trunks trained on the validation images",
-        "upstream, validation = hold_out(upstream, d.validation, d.split_seed)",
-        "_, validation = hold_out(upstream, d.validation, d.split_seed)",
+        "upstream, held_out = hold_out(upstream, d.validation, d.split_seed)",
+        "_, held_out = hold_out(upstream, d.validation, d.split_seed)",
         "study",
     ),
     Fault(
