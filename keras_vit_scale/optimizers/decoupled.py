@@ -210,9 +210,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         in_a_row = ops.where(finite, 0, self.skipped_in_a_row + 1)
         self.assign(self.skipped, self.skipped + ops.where(finite, 0, 1))
         self.assign(self.skipped_in_a_row, in_a_row)
-        self.assign(
-            self.most_skipped_in_a_row, ops.maximum(self.most_skipped_in_a_row, in_a_row)
-        )
+        self.assign(self.most_skipped_in_a_row, ops.maximum(self.most_skipped_in_a_row, in_a_row))
         self.assign(self._updates, self._updates + made)
         if steps:
             self.assign(self._accumulated, ops.where(updates, 0, accumulated))

@@ -40,6 +40,8 @@ FREE = (
     "keep_last",
     "keep_every",
     "log_every",
+    "max_skipped",
+    "max_rewinds",
 )
 
 
@@ -162,12 +164,28 @@ class TrainConfig:
     log_every: Duration = 50
     """Steps between rows of log.csv, as any duration."""
 
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is not finite ends the run; or the update is skipped."""
+    max_skipped: int = 10
+    """So many skipped updates in a row end the run."""
+    on_spike: Literal["ignore", "warn", "rewind"] = "ignore"
+    """What is done about a leap of the loss: nothing, a warning, or going back to the last
+    checkpoint before it and on from there without the images in between."""
+    spike_window: Duration = 50
+    """Steps whose mean loss is held against earlier ones, as any duration."""
+    max_rewinds: int = 3
+    """So many times the run goes back; the next spike ends it."""
+
     def __post_init__(self):
         for name, hint in typing.get_type_hints(type(self)).items():
             if typing.get_origin(hint) is Literal:
                 check_one_of(typing.get_args(hint), **{name: getattr(self, name)})
         check_positive_integers(
-            image_size=self.image_size, batch_size=self.batch_size, keep_last=self.keep_last
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            keep_last=self.keep_last,
+            max_skipped=self.max_skipped,
+            max_rewinds=self.max_rewinds,
         )
         check_positive(peak=self.peak, timescale=self.timescale, clip_norm=self.clip_norm)
         check_rates(

@@ -45,7 +45,8 @@ from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep, Restored
-from keras_vit_scale.training.loop import DivergedError, train_steps
+from keras_vit_scale.training.diverged import DivergedError
+from keras_vit_scale.training.loop import train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopped, Stopping

@@ -51,7 +51,8 @@ class Checkpoints(Saving):
         CheckpointError: When training begins, if all checkpoints are damaged or the model's
             variables are others.
         Stopped: In training, when it was stopped.
-        DivergedError: In training, if the loss is not finite when it is to be saved.
+        DivergedError: In training, if the loss is not finite when it is to be saved. (With an
+            optimizer that skips such updates, `FiniteLoss` has to stand before.)
 
     Example:
 
