@@ -115,9 +115,12 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         self.skip_nonfinite = skip_nonfinite
         self.ema_at_end = ema_at_end
         self.gradient_norm = None
-        self.skipped = self.skipped_in_a_row = self.most_skipped_in_a_row = None
+        self.skipped: Tensor = None
+        self.skipped_in_a_row: Tensor = None
+        self.most_skipped_in_a_row: Tensor = None
         # While a batch is applied: whether it counts, and what to scale a mean of some by.
-        self._counts = self._rescale = None
+        self._counts: Tensor = None
+        self._rescale: Tensor = None
         # What a schedule keeps in variables must reach the compiled step, as the slots do.
         for variable in getattr(learning_rate, "variables", ()):
             self._track_variable(variable)
