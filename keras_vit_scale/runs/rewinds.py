@@ -82,7 +82,7 @@ class Rewinds:
 
         In this order: a process killed in between comes to the spike again.
         """
-        store.join()
+        store.wait()
         store.delete_after(back.to)
         spike = back.spike
         images = (spike.step - back.to) * batch_size
@@ -120,7 +120,7 @@ class RewindAtSpikes(LossSpikes):
             self._named = good
 
     def _go_back(self, spike):
-        self.store.join()
+        self.store.wait()
         to = good_step(spike.after, self.spacing)
         if to not in self.store.steps():
             warn_of_spike(spike)
