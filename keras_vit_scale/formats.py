@@ -20,6 +20,7 @@ FORMATS = {
     "law": 1,  # a law as `to_dict` has it
     "laws": 1,  # law.json of a study
     "results": 1,  # results.json of a run
+    "rewinds": 1,  # rewinds.json of a run
     "run": 1,  # config.yaml
     "study": 1,  # study.yaml
     "study result": 1,  # result.json of one of a study's runs

@@ -28,7 +28,8 @@ from keras_vit_scale.training.checkpoints.chunks import (
 from keras_vit_scale.training.checkpoints.manifest import MANIFEST, read_manifest
 from keras_vit_scale.training.checkpoints.state import Piece, set_metrics
 from keras_vit_scale.training.checkpoints.storage import LocalFolder, open_folder
-from keras_vit_scale.training.loop import DivergedError, train_steps
+from keras_vit_scale.training.diverged import DivergedError
+from keras_vit_scale.training.loop import train_steps
 
 SHAPE = ViTConfig(width=36, depth=2, mlp_dim=40, heads=2, patch_size=4)
 TRANSFORM = TrainTransform(8, crop="shift", flip=False)

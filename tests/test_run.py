@@ -275,6 +275,8 @@ BAD = {
     "rate": ({"peak": 0.0}, "`peak` must be positive"),
     "decay": ({"head_decay": -1.0}, "not negative"),
     "seed": ({"seed": -1}, "`seed`"),
+    "no skipped update": ({"max_skipped": 0}, "`max_skipped`"),
+    "unknown answer": ({"on_spike": "rewnd"}, "must be one of"),
     "validation": ({"validation": 1.5}, "number of images, or a part"),
     "nothing to evaluate": ({"validation": 0}, "give `validation` too"),
 }
@@ -296,6 +298,7 @@ LATE = {
     ),
     "longer than the run": ({"warmup": 12}, "must not be longer than the run"),
     "never": ({"checkpoint_every": 0}, "`checkpoint_every` must be positive"),
+    "empty window": ({"spike_window": 0}, "`spike_window` must be positive"),
     "past": ({"deadline": "2020-01-01T00:00Z"}, "must lie in the future"),
     "nowhere to start": ({"init": "none.keras"}, "an existing .keras file"),
     "another shape to start": ({"init": "FINISHED", "pooling": "gap"}, "pooling/probe is unknown"),

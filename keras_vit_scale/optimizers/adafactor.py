@@ -84,8 +84,8 @@ class Adafactor(DecoupledDecay):
         epsilon: Added to the squared gradient.
         min_dim_size_to_factor: Smallest axis that is factored.
         name: Name of the optimizer.
-        **kwargs: `record_norms`, the clips, moving averages, loss scale and gradient
-            accumulation, see `DecoupledDecay`. The published g/14 had
+        **kwargs: `record_norms`, `skip_nonfinite`, the clips, moving averages, loss scale
+            and gradient accumulation, see `DecoupledDecay`. The published g/14 had
             `global_clipnorm=1.0`.
 
     Raises:
@@ -162,7 +162,7 @@ class Adafactor(DecoupledDecay):
             self._seconds.append(second)
 
     def direction(self, gradient: Tensor, index: int) -> Tensor:
-        decay = beta_2(self.iterations + 1, self.beta_2_exponent, self.beta_2_cap)
+        decay = beta_2(self.updates + 1, self.beta_2_exponent, self.beta_2_cap)
         squared = ops.square(gradient) + self.epsilon
         axes = self._axes[index]
         if axes is None:

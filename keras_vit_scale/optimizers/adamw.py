@@ -49,8 +49,8 @@ class AdamW(DecoupledDecay):
         epsilon: Added to the root of the second moment.
         momentum_dtype: Storage of the first moment, "bfloat16" or "float32".
         name: Name of the optimizer.
-        **kwargs: `record_norms`, the clips, moving averages, loss scale and gradient
-            accumulation, see `DecoupledDecay`.
+        **kwargs: `record_norms`, `skip_nonfinite`, the clips, moving averages, loss scale
+            and gradient accumulation, see `DecoupledDecay`.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -101,7 +101,7 @@ class AdamW(DecoupledDecay):
             self._seconds.append(self.slot(v, "second_moment"))
 
     def direction(self, gradient: Tensor, index: int) -> Tensor:
-        step = ops.cast(self.iterations + 1, "float32")
+        step = ops.cast(self.updates + 1, "float32")
         slot, second_slot = self._momentums[index], self._seconds[index]
         momentum = self.beta_1 * ops.cast(slot, "float32") + (1.0 - self.beta_1) * gradient
         second = self.beta_2 * second_slot + (1.0 - self.beta_2) * ops.square(gradient)

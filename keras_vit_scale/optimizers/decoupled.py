@@ -37,6 +37,17 @@ class DecoupledDecay(keras.optimizers.Optimizer):
             was undone. A step that `LossScaleOptimizer` skips leaves it as it is.
             Without it `gradient_norm` is `None`. The variable is saved with the
             others, so that a checkpoint wants the option as it was.
+        skip_nonfinite: Whether a batch whose gradient is not finite is skipped: weights,
+            slots, averages and accumulated gradients keep all their bits, and only the
+            step goes on, by which schedules and the place in the data are counted. Not
+            finite is a gradient with a NaN or an infinity before clipping, or with a norm
+            whose square overflows float32 (beyond 1.8e19), as slots would. With
+            accumulation the update is the mean of the batches that were left; one of
+            which none was left is skipped. Of a loss alone that is not finite it knows
+            nothing; see `training.FiniteLoss`. Scalars in int32 count, and are saved
+            with the others: `skipped`, batches in all; `skipped_in_a_row`, up to now;
+            `most_skipped_in_a_row`, ever. What depends on the number of updates, such as
+            corrections of a bias, counts those that were made.
         clipnorm: Largest norm of the gradient of one weight: of one block's, where
             blocks are stacked. (The optimizers of Keras clip a stack as a whole.)
         clipvalue, global_clipnorm: As in any Keras optimizer; at most one of the
@@ -49,7 +60,8 @@ class DecoupledDecay(keras.optimizers.Optimizer):
             another `fit`; `training.averaged` then puts them there for a while.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a value is out of its range, or `skip_nonfinite` is to go with
+            `ema_overwrite_frequency`, which would change the weights in a skipped step.
     """
 
     def __init__(
@@ -58,6 +70,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         *,
         weight_decay: float | Mapping[str, float] | None = None,
         record_norms: bool = False,
+        skip_nonfinite: bool = False,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
@@ -70,9 +83,20 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         name: str | None = None,
     ):
         check_decay(weight_decay)
-        for option, value in {"record_norms": record_norms, "ema_at_end": ema_at_end}.items():
+        switches = {
+            "record_norms": record_norms,
+            "skip_nonfinite": skip_nonfinite,
+            "ema_at_end": ema_at_end,
+        }
+        for option, value in switches.items():
             if type(value) is not bool:
                 raise ValueError(f"`{option}` must be True or False. Received: {option}={value!r}")
+        if skip_nonfinite and ema_overwrite_frequency:
+            raise ValueError(
+                "A skipped step leaves the weights as they are, so `skip_nonfinite` cannot go "
+                "with `ema_overwrite_frequency`. "
+                f"Received: ema_overwrite_frequency={ema_overwrite_frequency}"
+            )
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         given = {name: value for name, value in clips.items() if value is not None}
         check_numbers("None or positive", lambda v: 0 < v < math.inf, **given)
@@ -88,8 +112,15 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         )
         self.weight_decay = weight_decay
         self.record_norms = record_norms
+        self.skip_nonfinite = skip_nonfinite
         self.ema_at_end = ema_at_end
         self.gradient_norm = None
+        self.skipped: Tensor = None
+        self.skipped_in_a_row: Tensor = None
+        self.most_skipped_in_a_row: Tensor = None
+        # While a batch is applied: whether it counts, and what to scale a mean of some by.
+        self._counts: Tensor = None
+        self._rescale: Tensor = None
         # What a schedule keeps in variables must reach the compiled step, as the slots do.
         for variable in getattr(learning_rate, "variables", ()):
             self._track_variable(variable)
@@ -105,6 +136,21 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         self._weight_axes = [weight_axes(v) for v in variables]
         if self.record_norms:
             self.gradient_norm = self.add_variable((), dtype="float32", name="gradient_norm")
+        if self.skip_nonfinite:
+            self.skipped = self._counter("skipped")
+            self.skipped_in_a_row = self._counter("skipped_in_a_row")
+            self.most_skipped_in_a_row = self._counter("most_skipped_in_a_row")
+            self._updates = self._counter("updates")
+            if self.gradient_accumulation_steps:
+                self._accumulated = self._counter("accumulated")
+
+    def _counter(self, name):
+        return self.add_variable((), dtype="int32", name=name)
+
+    @property
+    def updates(self) -> Tensor:
+        """Updates made so far: `iterations`, without those that were skipped."""
+        return self._updates if self.skip_nonfinite else self.iterations
 
     def slot(
         self,
@@ -143,6 +189,51 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         grads = [g if g is None else whole(g) for g in grads]
         super().apply(grads, trainable_variables)
 
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        if not self.skip_nonfinite:
+            super()._backend_apply_gradients(grads, trainable_variables)
+            return
+        finite = ops.isfinite(global_norm(grads))
+        # Zeros add nothing to what is accumulated; and no NaN comes up that nobody uses.
+        grads = [ops.where(finite, g, ops.zeros_like(g)) for g in grads]
+        steps = self.gradient_accumulation_steps
+        updates = True
+        self._counts = finite
+        if steps:
+            updates = ops.equal((self._iterations + 1) % steps, 0)
+            accumulated = self._accumulated + ops.cast(finite, "int32")
+            self._counts = ops.where(updates, accumulated > 0, finite)
+            # Exactly 1 where none was left out.
+            self._rescale = steps / ops.cast(ops.maximum(accumulated, 1), "float32")
+        try:
+            super()._backend_apply_gradients(grads, trainable_variables)
+            made = ops.cast(ops.logical_and(self._counts, updates), "int32")
+        finally:
+            self._counts = self._rescale = None
+        in_a_row = ops.where(finite, 0, self.skipped_in_a_row + 1)
+        self.assign(self.skipped, self.skipped + ops.where(finite, 0, 1))
+        self.assign(self.skipped_in_a_row, in_a_row)
+        self.assign(self.most_skipped_in_a_row, ops.maximum(self.most_skipped_in_a_row, in_a_row))
+        self.assign(self._updates, self._updates + made)
+        if steps:
+            self.assign(self._accumulated, ops.where(updates, 0, accumulated))
+
+    def assign(self, variable, value):
+        if self._counts is not None:
+            value = ops.where(self._counts, value, ops.convert_to_tensor(variable))
+        super().assign(variable, value)
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        if self._counts is None:
+            super()._update_model_variables_moving_average(trainable_variables)
+            return
+        # As Keras does it, but that the first average is that of the first update made.
+        for w, average in zip(
+            trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            momentum = self.ema_momentum * ops.cast(ops.not_equal(self.updates, 0), w.dtype)
+            self.assign(average, momentum * average + (1 - momentum) * w)
+
     def update_step(self, gradient, variable, learning_rate):
         i = self._get_variable_index(variable)
         gradient = ops.cast(gradient, "float32")
@@ -156,6 +247,8 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         self.assign(variable, ops.cast(w, variable.dtype))
 
     def _clip_gradients(self, grads):
+        if self._rescale is not None:
+            grads = [g * ops.cast(self._rescale, g.dtype) for g in grads]
         if self.record_norms:
             self.assign(self.gradient_norm, global_norm(grads))
         # Here nothing tells which variable is a stack: `update_step` clips the norm of one.
@@ -179,6 +272,7 @@ class DecoupledDecay(keras.optimizers.Optimizer):
         return {
             **super().get_config(),
             "record_norms": self.record_norms,
+            "skip_nonfinite": self.skip_nonfinite,
             "ema_at_end": self.ema_at_end,
         }
 

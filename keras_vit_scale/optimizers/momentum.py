@@ -35,8 +35,8 @@ class Momentum(DecoupledDecay):
         weight_decay: As for any `DecoupledDecay`; the paper fine-tunes with none.
         momentum_dtype: Storage of m, "bfloat16" or "float32".
         name: Name of the optimizer.
-        **kwargs: `record_norms`, the clips, moving averages, loss scale and gradient
-            accumulation, see `DecoupledDecay`. The paper fine-tunes with
+        **kwargs: `record_norms`, `skip_nonfinite`, the clips, moving averages, loss scale
+            and gradient accumulation, see `DecoupledDecay`. The paper fine-tunes with
             `global_clipnorm=1.0`.
 
     Raises:

@@ -45,6 +45,8 @@ FREE = (
     # As long as bad images are errors, none was in a step.
     "bad_images",
     "max_bad",
+    "max_skipped",
+    "max_rewinds",
 )
 
 
@@ -178,6 +180,18 @@ class TrainConfig:
     log_every: Duration = 50
     """Steps between rows of log.csv, as any duration."""
 
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is not finite ends the run; or the update is skipped."""
+    max_skipped: int = 10
+    """So many skipped updates in a row end the run."""
+    on_spike: Literal["ignore", "warn", "rewind"] = "ignore"
+    """What is done about a leap of the loss: nothing, a warning, or going back to the last
+    checkpoint before it and on from there without the images in between."""
+    spike_window: Duration = 50
+    """Steps whose mean loss is held against earlier ones, as any duration."""
+    max_rewinds: int = 3
+    """So many times the run goes back; the next spike ends it."""
+
     def __post_init__(self):
         for name, hint in typing.get_type_hints(type(self)).items():
             if typing.get_origin(hint) is Literal:
@@ -187,6 +201,8 @@ class TrainConfig:
             batch_size=self.batch_size,
             keep_last=self.keep_last,
             max_pixels=self.max_pixels,
+            max_skipped=self.max_skipped,
+            max_rewinds=self.max_rewinds,
         )
         bad_limit(self.max_bad, images=1)
         check_positive(peak=self.peak, timescale=self.timescale, clip_norm=self.clip_norm)

@@ -31,6 +31,7 @@ class Plan:
     keep: Keep
     """Which checkpoints stay."""
     log_every: int
+    spike_window: int
 
     def planned_cooldown(self) -> int | None:
         """The step at which the cooldown begins if no event begins it before."""
@@ -65,7 +66,7 @@ def make_plan(config: "TrainConfig", images: int) -> Plan:
         cooldown = cooldown_length(begin, cooldown)
         total = begin + cooldown
     every: dict[str, Any] = {}
-    for name in ("evaluate_every", "checkpoint_every", "keep_every", "log_every"):
+    for name in ("evaluate_every", "checkpoint_every", "keep_every", "log_every", "spike_window"):
         every[name] = None if getattr(config, name) is None else in_steps(name, total)
         if every[name] == 0:
             raise ValueError(f"`{name}` must be positive. Received: {getattr(config, name)!r}")

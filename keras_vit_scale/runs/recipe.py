@@ -37,6 +37,7 @@ def make_optimizer(
         schedule,
         weight_decay=head_and_body(config.head_decay, config.body_decay) if decays else None,
         global_clipnorm=config.clip_norm,
+        skip_nonfinite=config.on_nonfinite == "skip",
         **averages,
     )
 

@@ -5,6 +5,7 @@
       log.csv                        loss, rate and speed as it went
       evaluations.json               metrics on the held-out images, by step
       bad_images.csv                 image files that were replaced, if any was
+      rewinds.json                   where a leap of the loss led back to: see `rewinds`
       cooldown.json                  where an event began the cooldown, and where that ends
       branch.json                    of a branch: where it left which trunk (`branch`)
       checkpoints/step-00000700/     the last ones
@@ -16,9 +17,11 @@ Every file is written whole or not at all, and one process at a time works in th
 Runs stand above `evaluation`, whose classifier is what they end with, and below `scaling`.
 """
 
+import contextlib
 import datetime
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +46,25 @@ from keras_vit_scale.runs.origin import BRANCH, images_seen, read_origin
 from keras_vit_scale.runs.ownership import OwnedError, owning
 from keras_vit_scale.runs.plan import Plan, make_schedule
 from keras_vit_scale.runs.recipe import loss_function, make_optimizer
+from keras_vit_scale.runs.rewinds import RewindAtSpikes, Rewinds, SpikeError
 from keras_vit_scale.runs.settings import differences, settings_text
 from keras_vit_scale.runs.start import build_model
 from keras_vit_scale.training.averaging import averaged
-from keras_vit_scale.training.callbacks import Cooldown, CSVLog, LearningRate, Throughput
+from keras_vit_scale.training.callbacks import (
+    Cooldown,
+    CSVLog,
+    FiniteLoss,
+    LearningRate,
+    LossSpikes,
+    Throughput,
+)
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.callbacks.steps import StepCounter
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
-from keras_vit_scale.training.loop import DivergedError, train_steps
+from keras_vit_scale.training.diverged import CURE, DivergedError
+from keras_vit_scale.training.loop import train_steps
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopping
 from keras_vit_scale.types import Logs
@@ -119,15 +131,20 @@ def train(
     done = out / "results.json"
     if done.is_file():
         return without_format("results", json.loads(done.read_text(encoding="utf-8")), done)
-    event = None if (out / "cooldown.json").is_file() else make_event(config, plan)
-    keras.utils.set_random_seed(config.seed)
-    model = build_model(config, source.class_names)
+    model, event = _begin(config, plan, out, source)
     try:
         with owning(out):
             check_folder(config, out)
             write_text(out / "config.yaml", settings_text(config, "run"))
-            run = Run(config, plan, out, model, source, held_out, event, stopping)
-            return run.execute(on_progress)
+            while True:
+                run = Run(config, plan, out, model, source, held_out, event, stopping)
+                try:
+                    return run.execute(on_progress)
+                except SpikeError as error:
+                    run.go_back(error)
+                # As another process would go on; not with two models in memory.
+                del run, model, event
+                model, event = _begin(config, plan, out, source)
     except OwnedError as error:
         raise RunError(str(error)) from None
     except BadImageError as error:
@@ -135,6 +152,15 @@ def train(
             f"{error}. Mend or remove the file, or let such images be replaced: "
             "bad_images='replace'."
         ) from error
+
+
+def _begin(
+    config: TrainConfig, plan: Plan, out: Path, source: Source
+) -> tuple[keras.Model, Cooldown | None]:
+    """The model as it is before the first step, and the callback for an event yet to come."""
+    event = None if (out / "cooldown.json").is_file() else make_event(config, plan)
+    keras.utils.set_random_seed(config.seed)
+    return build_model(config, source.class_names), event
 
 
 def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -> None:
@@ -246,6 +272,8 @@ class Run:
         self.event, self.stopping = event, stopping
         self.origin = read_origin(out)
         self.store = CheckpointStore(out / "checkpoints", plan.keep)
+        self.rewinds = Rewinds(out / "rewinds.json")
+        self.spikes = self._spikes()
         self.evaluations: list[dict[str, Any]] = []
 
     def execute(self, on_progress: Callable[[Progress], None] | None) -> dict[str, Any]:
@@ -261,11 +289,12 @@ class Run:
                 self._evaluate(step, self.held_out)
             if step == self._end():
                 break
-            self._train(self._next_stop(step), clock, restored)
+            self._train(step, self._next_stop(step), clock, restored)
             restored = None
             step = int(self.model.optimizer.iterations)
             clock.total = self._end()
-        self.store.wait()
+        with self._told_with_rate():
+            self.store.wait()
         clock.say("writing the model")
         return self._finish(step)
 
@@ -303,6 +332,8 @@ class Run:
         if path.is_file():
             rows = json.loads(path.read_text(encoding="utf-8"))
             self.evaluations = [row for row in rows if row["step"] <= restored.step]
+        if self.spikes is not None:
+            self.spikes.set_state(restored.extra["spikes"])
         return restored
 
     def _all_saved(self) -> None:
@@ -310,13 +341,20 @@ class Run:
         if self.stopping is not None:
             self.stopping.all_saved(self.store.join)
 
-    def _train(self, stop: int, clock: StepClock, restored: Restored | None) -> None:
+    def _train(self, start: int, stop: int, clock: StepClock, restored: Restored | None) -> None:
         """Trains to step `stop`, or to where an event's cooldown ends before it; and saves it."""
         callbacks: list[keras.callbacks.Callback] = [clock.callback("training")]
         if self.event is not None:
             callbacks += [self.event, _BetweenSteps(self._record_cooldown)]
+        callbacks += [FiniteLoss(self.plan.log_every, max_skipped=self.config.max_skipped)]
+        if self.spikes is not None:
+            callbacks += [self.spikes]
         saving = Saving(
-            self.store, self.plan.checkpoint_every, stopping=self.stopping, restored=restored
+            self.store,
+            self.plan.checkpoint_every,
+            stopping=self.stopping,
+            extra=self._beside,
+            restored=restored,
         )
         callbacks += [
             LearningRate(self.plan.log_every),
@@ -324,7 +362,7 @@ class Run:
             CSVLog(self.out / "log.csv", self.plan.log_every),
             saving,
         ]
-        try:
+        with self._told_with_rate():
             train_steps(
                 self.model,
                 self.source,
@@ -332,13 +370,49 @@ class Run:
                 batch_size=self.config.batch_size,
                 seed=self.config.seed,
                 stop=stop,
-                offset=images_seen(self.origin, 0, self.config.batch_size),
+                offset=images_seen(self.origin, 0, self.config.batch_size)
+                + self.rewinds.offset(start),
                 augmentation=self.config.augmentation(),
                 callbacks=callbacks,
             )
             saving.save_last()
+
+    @contextlib.contextmanager
+    def _told_with_rate(self) -> Iterator[None]:
+        try:
+            yield
         except DivergedError as error:
             raise RunDivergedError(f"At a peak rate of {self.config.peak}: {error}") from error
+
+    def _spikes(self) -> LossSpikes | None:
+        """The callback that looks for leaps of the loss, if anything is done about them."""
+        if self.config.on_spike == "ignore":
+            return None
+        if self.config.on_spike == "warn":
+            return LossSpikes(self.plan.spike_window)
+        return RewindAtSpikes(self.plan.spike_window, self.store, self.plan.checkpoint_every)
+
+    def _beside(self, step: int) -> dict[str, Any]:
+        """What a checkpoint holds beside the model's state."""
+        return {} if self.spikes is None else {"spikes": self.spikes.state()}
+
+    def go_back(self, error: SpikeError) -> None:
+        """Lets the run begin again from the last good checkpoint before a spike.
+
+        Raises:
+            RunDivergedError: If it has done so as often as it may.
+        """
+        if len(self.rewinds.done) >= self.config.max_rewinds:
+            raise RunDivergedError(
+                f"At a peak rate of {self.config.peak}: {error}, after "
+                f"{len(self.rewinds.done)} rewinds; {CURE}."
+            ) from error
+        rewind = self.rewinds.go_back(error, self.store, self.config.batch_size)
+        warnings.warn(
+            f"{error}. The run goes back to step {rewind.to}, and on without the "
+            f"{rewind.images} images in between.",
+            stacklevel=2,
+        )
 
     def _end(self) -> int | None:
         """The step at which the run ends, or `None` while no event has begun the cooldown."""
@@ -346,10 +420,12 @@ class Run:
         return self.plan.total_steps if schedule.total_steps is None else schedule.total_steps
 
     def _next_stop(self, step: int) -> int:
-        """The next step at which the model is evaluated."""
+        """The next step at which the model is evaluated, or from which other images come."""
         end, every = self._end(), self.plan.evaluate_every
         stops = [] if every is None else [(step // every + 1) * every]
         stops += [] if end is None else [end]
+        change = self.rewinds.next_change(step)
+        stops += [] if change is None else [change]
         return min(stops, default=FOREVER)
 
     def _evaluation_due(self, step: int) -> bool:

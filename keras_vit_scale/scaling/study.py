@@ -49,7 +49,8 @@ from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.state import set_metrics
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
-from keras_vit_scale.training.loop import DivergedError, train_steps
+from keras_vit_scale.training.diverged import DivergedError
+from keras_vit_scale.training.loop import train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopped, Stopping

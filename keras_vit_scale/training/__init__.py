@@ -12,7 +12,9 @@ if TYPE_CHECKING:
         CSVLog,
         EvaluateEvery,
         FewShotEvery,
+        FiniteLoss,
         LearningRate,
+        LossSpikes,
         Norms,
         StepCallback,
         StepLogger,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     )
     from keras_vit_scale.training.callbacks.checkpoints import Checkpoints
     from keras_vit_scale.training.checkpoints import CheckpointStore, Keep
+    from keras_vit_scale.training.diverged import DivergedError
     from keras_vit_scale.training.stopping import Stopped, Stopping
 
 __all__ = [
@@ -29,10 +32,13 @@ __all__ = [
     "CheckpointStore",
     "Checkpoints",
     "Cooldown",
+    "DivergedError",
     "EvaluateEvery",
     "FewShotEvery",
+    "FiniteLoss",
     "Keep",
     "LearningRate",
+    "LossSpikes",
     "Norms",
     "SigmoidCrossEntropy",
     "StepCallback",
@@ -51,6 +57,7 @@ _FILES = {
     "averaged": "averaging",
     "CheckpointStore": "checkpoints",
     "Checkpoints": "callbacks.checkpoints",
+    "DivergedError": "diverged",
     "Keep": "checkpoints",
     "Stopped": "stopping",
     "Stopping": "stopping",

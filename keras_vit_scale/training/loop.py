@@ -1,14 +1,10 @@
 """A range of training steps, on top of Keras' fit."""
 
-import math
-
 import keras
 
 from keras_vit_scale.data import Augmentation, Source, TrainTransform, train_batches
-
-
-class DivergedError(Exception):
-    """Training whose loss is no longer a finite number."""
+from keras_vit_scale.training.callbacks.steps import own_optimizer
+from keras_vit_scale.training.diverged import check_loss
 
 
 def train_steps(
@@ -32,7 +28,7 @@ def train_steps(
         The mean loss over the steps, or `None` if there was none to do.
 
     Raises:
-        DivergedError: If that loss is not finite.
+        DivergedError: If that loss is not finite, and the optimizer has skipped no update.
         Exception: What an item of the source raised, such as a `BadImageError`.
     """
     start = int(model.optimizer.iterations)
@@ -62,11 +58,7 @@ def train_steps(
             raise told.error from None
         raise
     loss = history.history["loss"][-1]
-    if not math.isfinite(loss):
-        raise DivergedError(
-            f"The loss became {loss} between steps {start} and {stop}; "
-            "lower the peak rate or lengthen the warm-up."
-        )
+    check_loss(own_optimizer(model), loss, start, stop)
     return loss
 
 

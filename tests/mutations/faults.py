@@ -232,8 +232,8 @@ MODELS = [
 OPTIMIZERS = [
     Fault(
         "optimizers/adafactor.py", "beta2 one step ahead",
-        "beta_2(self.iterations + 1,",
-        "beta_2(self.iterations + 2,",
+        "beta_2(self.updates + 1,",
+        "beta_2(self.updates + 2,",
         "adafactor",
     ),
     Fault(
@@ -307,8 +307,8 @@ OPTIMIZERS = [
     ),
     Fault(
         "optimizers/adamw.py", "a step corrected as the one after it",
-        'step = ops.cast(self.iterations + 1, "float32")',
-        'step = ops.cast(self.iterations + 2, "float32")',
+        'step = ops.cast(self.updates + 1, "float32")',
+        'step = ops.cast(self.updates + 2, "float32")',
         "adamw",
     ),
     Fault(
@@ -774,6 +774,30 @@ TRAINING = [
         "y_pred = ops.cast(y_pred, self.dtype)\n",
         "pass\n",
         "losses",
+    ),
+    Fault(
+        "optimizers/decoupled.py", "a skipped update counts for the correction of bias",
+        "made = ops.cast(ops.logical_and(self._counts, updates), \"int32\")",
+        "made = ops.cast(updates, \"int32\")",
+        "skip_nonfinite",
+    ),
+    Fault(
+        "optimizers/decoupled.py", "a mean of fewer batches divided by all of them",
+        "grads = [g * ops.cast(self._rescale, g.dtype) for g in grads]",
+        "pass",
+        "skip_nonfinite",
+    ),
+    Fault(
+        "training/spikes.py", "a leap measured from the mean, which leaps move",
+        "usual = float(np.median(values))",
+        "usual = float(np.mean(values))",
+        "numerics",
+    ),
+    Fault(
+        "runs/rewinds.py", "only the images of the last rewind left out",
+        "for rewind in self.done[: back[-1] + 1])",
+        "for rewind in self.done[back[-1] : back[-1] + 1])",
+        "numerics",
     ),
     Fault(
         "training/loop.py", "a resumed run sees the first batches again",

@@ -3,7 +3,9 @@
 from keras_vit_scale.training.callbacks.cooldown import Cooldown
 from keras_vit_scale.training.callbacks.csv_log import CSVLog
 from keras_vit_scale.training.callbacks.evaluate import EvaluateEvery, FewShotEvery
+from keras_vit_scale.training.callbacks.finite import FiniteLoss
 from keras_vit_scale.training.callbacks.learning_rate import LearningRate
+from keras_vit_scale.training.callbacks.loss_spikes import LossSpikes
 from keras_vit_scale.training.callbacks.norms import Norms
 from keras_vit_scale.training.callbacks.step_logger import StepLogger
 from keras_vit_scale.training.callbacks.steps import StepCallback, StepCounter
@@ -16,7 +18,9 @@ __all__ = [
     "Cooldown",
     "EvaluateEvery",
     "FewShotEvery",
+    "FiniteLoss",
     "LearningRate",
+    "LossSpikes",
     "Norms",
     "StepCallback",
     "StepCounter",

@@ -51,7 +51,8 @@ class Checkpoints(Saving):
         CheckpointError: When training begins, if all checkpoints are damaged or the model's
             variables are others.
         Stopped: In training, when it was stopped.
-        DivergedError: In training, if the loss is not finite when it is to be saved.
+        DivergedError: In training, if the loss is not finite when it is to be saved. (With an
+            optimizer that skips such updates, `FiniteLoss` has to stand before.)
 
     Example:
 
@@ -60,8 +61,9 @@ class Checkpoints(Saving):
     >>> from keras_vit_scale.training import Checkpoints
     >>> folder = tempfile.mkdtemp()
     >>> def train(epochs):
-    ...     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(10)]
-    ...     model = keras.Sequential(layers)
+    ...     head = keras.layers.Dense(10, name="head")
+    ...     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), head]
+    ...     model = keras.Sequential(layers, name="linear")
     ...     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     ...     model.compile("adam", loss)
     ...     batches = train_batches(digits(), TrainTransform(8, crop="shift", flip=False), 64)

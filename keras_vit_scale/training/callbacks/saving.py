@@ -1,16 +1,15 @@
 """Checkpoints while a model trains: every so many steps, and before it is stopped."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 from keras_vit_scale.checks import check_positive_integers
-from keras_vit_scale.training.callbacks.steps import StepCounter
+from keras_vit_scale.training.callbacks.steps import StepCounter, own_optimizer
 from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.state import set_metrics
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
-from keras_vit_scale.training.loop import DivergedError
+from keras_vit_scale.training.diverged import check_loss
 from keras_vit_scale.training.stopping import Stopped, Stopping
 from keras_vit_scale.types import Logs
 
@@ -32,7 +31,8 @@ class Saving(StepCounter):
     Raises:
         ValueError: If `every` is no positive integer.
         Stopped: In training, when it was stopped.
-        DivergedError: In training, if the loss is not finite when it is to be saved.
+        DivergedError: In training, if the loss is not finite when it is to be saved, and the
+            optimizer has not skipped what came of it.
     """
 
     def __init__(
@@ -103,11 +103,7 @@ class Saving(StepCounter):
     def save(self, within_epoch: bool) -> None:
         """Saves the present step."""
         loss = self.model.get_metrics_result().get("loss", 0.0)
-        if not math.isfinite(float(loss)):
-            raise DivergedError(
-                f"The loss became {float(loss)} before step {self.step}; "
-                "lower the peak rate or lengthen the warm-up."
-            )
+        check_loss(own_optimizer(self.model), float(loss), self._saved, self.step)
         extra = {"within_epoch": within_epoch, **self.extra(self.step)}
         self.store.save(self.model, self.step, extra=extra)
         self._saved = self.step

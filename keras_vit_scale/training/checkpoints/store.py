@@ -50,9 +50,14 @@ from keras_vit_scale.training.checkpoints.storage import (
     read_bytes,
     write_bytes,
 )
+from keras_vit_scale.training.diverged import CURE, DivergedError
 
 NAMES = "names.json"
 _log = logging.getLogger(__name__)
+
+
+class NotFiniteError(DivergedError, CheckpointError):
+    """A state that is not saved, because not all of it is finite numbers."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,12 @@ class CheckpointStore:
             names[name] = step
             write_bytes(self.folder, NAMES, json.dumps(names, indent=1).encode())
 
+    def delete_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps."""
+        for later, name in self._folders():
+            if later > step:
+                self.folder.delete_folder(name)
+
     def save(
         self,
         model: keras.Model,
@@ -168,7 +179,8 @@ class CheckpointStore:
 
         Raises:
             Exception: Whatever kept the save before this one from its end.
-            CheckpointError: If a value to save is not finite: such a state is never kept.
+            NotFiniteError: If a value to save is not finite: such a state is never kept. It
+                is a `DivergedError` and a `CheckpointError`.
         """
         self.wait()
         state = training_state(model)
@@ -226,8 +238,9 @@ class CheckpointStore:
     def _write_checkpoint(self, step, arrays, shapes, dtypes, extra):
         bad = [path for path, parts in arrays.items() if not all(map(_is_finite, parts))]
         if bad:
-            raise CheckpointError(
-                f"Values that are saved must be finite. Received: {bad[0]} at step {step}"
+            raise NotFiniteError(
+                f"Values that are saved must be finite; {CURE}. "
+                f"Received: {bad[0]} at step {step}"
                 + (f", and {len(bad) - 1} more" if len(bad) > 1 else "")
             )
         started = time.perf_counter()
