@@ -11,6 +11,7 @@ from exact import differences, left_by, samples
 from jobs import JOBS, PHASES, RECURRING
 from processes import Victim, spans
 
+
 @dataclass
 class Figures:
     """What a campaign has reached."""

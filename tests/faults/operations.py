@@ -191,7 +191,7 @@ def counted(built, folder, calls):
     """How many calls of each kind the saves make."""
     output = folder.with_suffix(".strace")
     saver = Saver(built, folder, f"trace={','.join(calls)}", output)
-    if (ended := saver.end()) != (0, "."):
+    if (ended := saver.end()) != (0, ""):
         raise RuntimeError(f"The saves failed by themselves: {ended}")
     lines = re.findall(r"^\d+ +(\w+)\(", output.read_text(), re.MULTILINE)
     return {call: lines.count(call) for call in calls}

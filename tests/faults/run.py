@@ -1,7 +1,7 @@
 """The long part of the faults: what a machine can do to a run, done many times.
 
     python tests/faults/run.py --seed 0 --kills 100 --backend jax
-    python tests/faults/run.py --only operations errors
+    KERAS_BACKEND=torch python tests/faults/run.py --only operations
 
 It prints a line for each kind of fault with the figure reached, and ends with 1 if any run did
 not go on as it must. `docs/reliability.md` has the figures of the last time.
@@ -13,6 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import operations
+import places
+import stops
 from jobs import JOBS
 from kills import campaign
 
@@ -34,8 +37,43 @@ def kills(arguments, root):
     return problems
 
 
+def each_operation(arguments, root):
+    """A kill, then an error, at each file operation of a save. On PyTorch, which can be forked;
+    what writes knows no backend."""
+    built = operations.model()
+    made, problems = operations.killed_at_each(built, root / "kills")
+    print(f"killed at each file operation: {sum(made.values())} kills, {made}", flush=True)
+    told, harmless, more = operations.failing_at_each(built, root / "errors")
+    print(f"errors: {told} told, {harmless} without harm", flush=True)
+    return problems + more
+
+
+def every_stop(arguments, root):
+    """Signals in each phase."""
+    held, slowest, problems = stops.stopped_in(root, arguments.backend, arguments.seed)
+    print(f"signals: {held} of {len(stops.STOPS)} held, the slowest {slowest:.1f} s", flush=True)
+    for name, stop in {
+        "compiling": lambda: stops.long_in_cpp(root, arguments.backend, "compile"),
+        "a long step": lambda: stops.long_in_cpp(root, arguments.backend, "step"),
+        "a second signal": lambda: stops.twice(root, arguments.backend),
+    }.items():
+        code, took = stop()
+        print(f"SIGTERM, {name}: exit code {code} after {took:.2f} s", flush=True)
+        problems += [f"{name}: exit code {code}, {took:.1f} s"] * (code != 75 or took > 5)
+    return problems
+
+
+def every_place(arguments, root):
+    """Places, clocks, owners and damage."""
+    held, count, problems = places.every_place(root, arguments.backend, arguments.seed)
+    print(f"places: {held} of {count} held", flush=True)
+    return problems
+
+
 #: Kinds of faults, each a function of the arguments and a folder that returns what went wrong.
-KINDS = {"kills": kills}
+KINDS = {
+    "kills": kills, "operations": each_operation, "stops": every_stop, "places": every_place,
+}  # fmt: skip
 
 
 def main():

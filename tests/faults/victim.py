@@ -2,6 +2,7 @@
 
     python victim.py JOURNAL train SIZE --data ... --out run
     python victim.py JOURNAL fit FOLDER
+    python victim.py JOURNAL slow compile|step FOLDER
     python victim.py --serve          jobs of JSON on standard input, each in a fork
 
 A line of the journal is one write, so that a kill cuts none: `begin PHASE TIME`,
@@ -13,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -127,14 +129,21 @@ def step_clock(cooldown):
 
 def main(path, *arguments):
     """Does a job, and ends the process as the job would."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's may be ignored
+    import keras_vit_scale_command
+
+    if arguments[0] in ("train", "study"):
+        keras_vit_scale_command.leave_resumably()
     journal = Journal(path)
     if arguments[0] == "fit":
         from fitting import fit
 
         watch(journal)
         raise SystemExit(fit(journal, *arguments[1:]))
-    import keras_vit_scale_command
+    if arguments[0] == "slow":
+        from slow import train
 
+        raise SystemExit(train(journal, *arguments[1:]))
     sys.argv = ["keras-vit-scale", *arguments]
     watch(journal)
     keras_vit_scale_command.main()
