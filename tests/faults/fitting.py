@@ -20,7 +20,7 @@ PRIME = 16381
 
 
 class Trained(keras.metrics.Metric):
-    """A number that follows from the labels of all batches since the epoch began, and their order."""
+    """A number that follows from the labels since the epoch began, and from their order."""
 
     def __init__(self, name="trained"):
         super().__init__(name=name, dtype="float32")

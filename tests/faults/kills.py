@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of every phase: what goes on from there ends as an undisturbed twin."""
+"""`kill -9` at random moments of every phase; what goes on from there ends as its twin."""
 
 import random
 import signal

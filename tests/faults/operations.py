@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 #: Calls that writing, renaming and deleting files are made of.
 CALLS = ("openat", "write", "fsync", "rename", "unlink", "unlinkat", "mkdir", "rmdir", "lseek")
@@ -141,7 +142,7 @@ class Saver:
             ["strace", "-f", "-qq", "-o", str(output), "-p", str(self.pid), "-e", expression],
             stderr=subprocess.DEVNULL,
         )
-        while "TracerPid:\t0" in open(f"/proc/{self.pid}/status").read():
+        while "TracerPid:\t0" in Path(f"/proc/{self.pid}/status").read_text():
             if self.strace.poll() is not None:
                 raise RuntimeError("strace may not trace here")
             time.sleep(0.001)

@@ -26,7 +26,7 @@ STOPS = (
 
 
 def stopped_in(root, backend, seed, stops=STOPS, server=None, say=print):
-    """Stops each job once in each phase and lets it go on; how often that held, and what did not."""
+    """Stops each job in each phase and lets it go on; how often that held, and what did not."""
     rng, twins, held, slowest, problems = random.Random(f"{seed} stops"), {}, 0, 0.0, []
     for i, (job, phase, number) in enumerate(stops):
         if job not in twins:
