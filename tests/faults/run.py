@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import operations
+import pairs
 import places
 import stops
 from jobs import JOBS
@@ -70,9 +71,17 @@ def every_place(arguments, root):
     return problems
 
 
+def nine_pairs(arguments, root):
+    """Saved by one backend, restored by another."""
+    held, problems = pairs.every_pair(root)
+    print(f"pairs of backends: {held} of 9 bit-equal, and trained on", flush=True)
+    return problems
+
+
 #: Kinds of faults, each a function of the arguments and a folder that returns what went wrong.
 KINDS = {
     "kills": kills, "operations": each_operation, "stops": every_stop, "places": every_place,
+    "pairs": nine_pairs,
 }  # fmt: skip
 
 
