@@ -7,11 +7,28 @@ its backend at that moment.
 import importlib.util
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 #: Keras' backends by the module each needs, the preferred first.
 BACKENDS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
+
+#: Verbs that go on where they stopped when the same command is run again, and the exit codes
+#: that say so: `keras_vit_scale.training.stopping`, which takes seconds to import, has them too.
+RESUMING = ("train", "finetune", "study")
+EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
+
+
+def leave_resumably() -> None:
+    """Ends the process on a signal with an exit code that lets a scheduler run it again.
+
+    So it is before training listens itself, when nothing is lost, and after: while all is
+    imported, the data are opened, and a study's report is written. What is ignored stays so.
+    """
+    for number, code in EXIT_CODES.items():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_, code=code: os._exit(code))
 
 
 def configured_backend() -> str:
@@ -50,6 +67,8 @@ def choose_backend() -> str | None:
 
 def main() -> None:
     """The console script."""
+    if sys.argv[1:2] and sys.argv[1] in RESUMING:
+        leave_resumably()
     try:
         note = choose_backend()
     except SystemExit as error:

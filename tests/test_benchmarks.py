@@ -24,6 +24,13 @@ MINIATURES = {
         ["--preset", "mu/8", "--image-size", "16", "--rounds", "1", "--forms", "npz"],
         "| npz | ours |",
     ),
+    "checkpointing.py": (
+        [
+            *("--preset", "mu/8", "--image-size", "16", "--batch", "3"),
+            *("--steps", "1", "--saves", "1"),
+        ],
+        "| a save blocks training |",
+    ),
     "law_coverage.py": (["--studies", "2", "--resamples", "20"], "| seeds |"),
     "curve_extrapolation.py": (["--curves", "1", "--no-paper"], "| fit_curve |"),
     "train_step.py": (

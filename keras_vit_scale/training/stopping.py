@@ -62,7 +62,8 @@ class Stopping:
     each of these cases, and the exit code is `RESUMABLE`, or `INTERRUPTED` for SIGINT.
 
     Signals are only heard by the main thread's context; in another thread only the time
-    limit is.
+    limit is. One that is ignored, as SIGINT is in what a script starts in the background, stays
+    so. Handlers that were there before do not act within the context, and are back after it.
 
     Args:
         grace: Seconds between a signal and the process' end. Schedulers kill it themselves
@@ -124,12 +125,14 @@ class Stopping:
         return math.inf if self.limit is None else self._began + self.limit - time.monotonic()
 
     def __enter__(self) -> "Stopping":
+        self._done.clear()
         if threading.current_thread() is threading.main_thread():
             self._pipe = os.pipe()
             os.set_blocking(self._pipe[1], False)
             self._earlier = {
                 number: signal.signal(number, lambda *_: None)
                 for number in (signal.SIGTERM, signal.SIGINT)
+                if signal.getsignal(number) is not signal.SIG_IGN
             }
             self._earlier_fd = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
             threading.Thread(target=self._listen, name="signals", daemon=True).start()
@@ -147,7 +150,8 @@ class Stopping:
         if hasattr(self, "_earlier"):
             signal.set_wakeup_fd(self._earlier_fd)
             for number, handler in self._earlier.items():
-                signal.signal(number, handler)
+                # Python does not know a handler that another language installed.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
             os.close(self._pipe[1])
 
     def _listen(self):

@@ -806,6 +806,27 @@ TRAINING = [
         "checkpoint",
     ),
     Fault(
+        "training/stopping.py", "a signal that was ignored is taken",
+        "if signal.getsignal(number) is not signal.SIG_IGN",
+        "if True",
+        "stopping",
+        "jax",
+    ),
+    Fault(
+        "training/stopping.py", "handlers that were there before are lost",
+        "signal.signal(number, signal.SIG_DFL if handler is None else handler)",
+        "pass",
+        "stopping",
+        "jax",
+    ),
+    Fault(
+        "training/stopping.py", "entered again, nothing sees to the end",
+        "self._done.clear()",
+        "pass",
+        "stopping",
+        "jax",
+    ),
+    Fault(
         "training/checkpoints/chunks.py", "digests not compared",
         "if digest(_bytes_of(values)) != chunk.blake2b:",
         "if not chunk.blake2b:",

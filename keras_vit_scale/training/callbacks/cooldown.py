@@ -191,7 +191,8 @@ class Cooldown(StepCounter):
             return
         if self._first_step is None:
             self._first_step = now - self._began
-        if now < self._next_look:
+        # A clock that was set back says little of the next look.
+        if self._next_look - _LONGEST <= now < self._next_look:
             return
         signalled = self.when_file is not None and self.when_file.exists()
         if self.deadline is None and not signalled:

@@ -1,0 +1,88 @@
+"""`Stopping` among the other users of a process' signals, with real signals."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from conftest import numpy_alone
+
+from keras_vit_scale.training import Stopping
+
+pytestmark = numpy_alone
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Whatever a test does, they are as before after it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def heard(stopping):
+    """The reason to stop, waited for if need be: the thread that hears takes a moment."""
+    end = time.monotonic() + 10
+    while stopping.reason() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    return stopping.reason()
+
+
+def test_handlers_of_others_do_not_act_within_and_are_back_after_it():
+    called = []
+
+    def theirs(*_):
+        called.append(1)
+
+    signal.signal(signal.SIGTERM, theirs)
+    with Stopping() as stopping:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard(stopping) == "SIGTERM"
+        assert not called
+    assert signal.getsignal(signal.SIGTERM) is theirs
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    """As SIGINT is in what a script starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Stopping() as stopping:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        # Heard in the order of their numbers: SIGINT would have been the reason.
+        assert heard(stopping) == "SIGTERM"
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_of_two_the_inner_one_hears():
+    with Stopping() as outer:
+        with Stopping() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard(inner) == "SIGTERM"
+        assert outer.reason() is None
+        os.kill(os.getpid(), signal.SIGINT)
+        assert heard(outer) == "SIGINT"
+
+
+def test_it_can_be_entered_again():
+    stopping = Stopping()
+    with stopping:
+        pass
+    with stopping:
+        assert not stopping._done.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard(stopping) == "SIGTERM"
+
+
+def test_in_another_thread_signals_are_left_alone():
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with Stopping(time_limit=1000):
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [before]
