@@ -22,6 +22,7 @@ from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.origin import BRANCH, Origin, images_seen, read_origin
 from keras_vit_scale.runs.ownership import OwnedError, owning
 from keras_vit_scale.runs.plan import make_schedule
+from keras_vit_scale.runs.rewinds import Rewinds
 from keras_vit_scale.runs.run import RunError, open_data, read_cooldown, train
 from keras_vit_scale.runs.settings import settings_text
 from keras_vit_scale.schedules.durations import parse
@@ -256,7 +257,9 @@ class _Leaving:
     images: int
 
     def seen(self, step: int) -> int:
-        return images_seen(self.origin, step, self.config.batch_size)
+        """Images before its place in the data: trained on, or left out by a rewind."""
+        left_out = Rewinds(self.folder / "rewinds.json").offset(step)
+        return images_seen(self.origin, step, self.config.batch_size) + left_out
 
     def config_at(self, step: int, changes: Mapping[str, Any]) -> TrainConfig:
         return branched_config(self.config, changes, step, self.seen(step), self.images)

@@ -1072,8 +1072,8 @@ RUNS = [
     ),
     Fault(
         "runs/run.py", "a branch begins at another place in the data",
-        "offset=images_seen(self.origin, 0, self.config.batch_size),",
-        "offset=0,",
+        "offset=images_seen(self.origin, 0, self.config.batch_size)\n                + self",
+        "offset=self",
         "branch",
     ),
     Fault(
