@@ -219,7 +219,7 @@ def test_a_run_that_skips_ends_the_same_when_it_is_stopped(tmp_path):
     # All that was seen of a stretch was skipped.
     assert list(log["step"][log["loss"].isna()]) == [1, 15]
     with pytest.warns(UserWarning, match="were skipped"):
-        train_with_stops(config, tmp_path / "stopped", (1, 9, 12))
+        train_with_stops(config, tmp_path / "stopped", (9,))
     assert_same_end(tmp_path / "whole", tmp_path / "stopped")
     other = pd.read_csv(tmp_path / "stopped" / "log.csv")
     for column in ("step", "loss", "skipped"):
@@ -264,6 +264,7 @@ def test_a_run_goes_back_to_before_a_leap_and_leaves_its_images_out(rewound):
     assert Rewinds(rewound / "rewinds.json").offset(40) == 12 * 13
 
 
+@pytest.mark.slow
 def test_it_goes_back_only_so_often(rewound, tmp_path):
     config = poisoned(**SPIKES, max_rewinds=1)
     with pytest.warns(UserWarning, match="goes back"), pytest.raises(RunError, match="after 1 rew"):
@@ -277,7 +278,9 @@ def test_it_goes_back_only_so_often(rewound, tmp_path):
         assert not (out / "rewinds.json").exists()
 
 
-@pytest.mark.parametrize("stops", [(44, 48), (42, 45, 41)])
+@pytest.mark.parametrize(
+    "stops", [(45,), pytest.param((44, 48, 41), marks=pytest.mark.slow)], ids=["once", "thrice"]
+)
 def test_a_run_with_a_rewind_ends_the_same_when_it_is_stopped(stops, rewound, tmp_path):
     """Before and after the rewind, between its planned checkpoints."""
     out = tmp_path / "run"
