@@ -39,7 +39,7 @@ def full_disk(root, backend, twin, server=None):
     """The disk fills in training; the run says so, and goes on when there is space."""
     folder = root / "full"
     folder.mkdir()
-    with small_disk(folder / "out", "400k"):
+    with small_disk(folder / "out", "240k"):
         first = started(folder, backend, server)
         if first.wait() != 2 or "No space left" not in first.told():
             return f"full disk: exit code {first.wait()}: {first.told()[-300:]}"
