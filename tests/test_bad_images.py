@@ -356,3 +356,20 @@ def test_bad_files_take_less_than_50_megabytes(folders, tmp_path):
     assert seen == seen_too == 13 * 16
     assert (none, counted) == (0, len(planted))
     assert after - before < 50_000  # kilobytes
+
+
+@numpy_alone
+def test_a_study_replaces_in_each_part(folders, tmp_path):
+    from keras_vit_scale.scaling import DataConfig, ProbeConfig, StudyConfig
+    from keras_vit_scale.scaling.study import open_data
+
+    data = DataConfig(str(folders[1]), held_out=16, validation=5, bad_images="replace", max_bad=10)
+    probe = ProbeConfig(shots=(1,), seeds=(0,))
+    config = StudyConfig(("mu/4",), (9,), data, image_size=8, probe=probe)
+    opened = open_data(config, tmp_path / "l.csv")
+    probed = opened.probes["held-out"]
+    for part in (opened.upstream, opened.validation, probed.train, probed.test):
+        assert all(part[i][0].shape[-1] == 3 for i in range(len(part)))
+    assert listed(tmp_path / "l.csv") <= folders[2]
+    with pytest.raises(ValueError, match="must be one of"):
+        replace(data, bad_images="skip")
