@@ -23,6 +23,7 @@ from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.formats import FORMATS
 from keras_vit_scale.runs import fine_tune, load_run_config, train
 from keras_vit_scale.runs.origin import Origin, read_origin
+from keras_vit_scale.runs.rewinds import Rewinds
 from keras_vit_scale.scaling import (
     StudyError,
     collect_results,
@@ -244,6 +245,12 @@ def branch_of(version):
     number("run/branch.json", version)
 
 
+def rewinds_of(version):
+    """A run that never rewound; no version before wrote such a file."""
+    Path("run/rewinds.json").write_text('{"rewinds": []}')
+    number("run/rewinds.json", version)
+
+
 RESULT = "study/runs/a_w6_d1/seed-0/steps-00000004/result.json"
 MANIFEST = "run/checkpoints/step-00000005/manifest.json"
 
@@ -264,6 +271,7 @@ KINDS = {
         lambda v: number("finished-run/results.json", v),
         lambda: train(make.RUN, "finished-run"),
     ),
+    "rewinds": (rewinds_of, lambda: Rewinds(Path("run/rewinds.json"))),
     "run": (lambda v: number("run/config.yaml", v), lambda: load_run_config("run")),
     "study": (lambda v: number("study/study.yaml", v), lambda: load_config("study/study.yaml")),
     "study result": (lambda v: number(RESULT, v), lambda: collect_results("study")),

@@ -139,6 +139,9 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
         store.wait()
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras has no steps_per_execution on PyTorch"
+)
 def test_spikes_are_the_same_with_a_validation_and_late_looks(rng):
     """Windows of 3 steps over epochs of 35 and with four steps executed at once."""
     y = 1 + 0.01 * rng.normal(size=(70, 1)).astype("float32")
