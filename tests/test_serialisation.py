@@ -83,12 +83,12 @@ NOT_STORED = {
         "CheckpointStore", "Keep", "Stopping",
     ],
     "an error": [
-        "BadImageError", "DivergedError", "TooManyBadImagesError", "RunError", "Stopped", "StudyError",
-        "WeightsError",
+        "BadImageError", "DivergedError", "TooManyBadImagesError", "RunError", "Stopped",
+        "StudyError", "WeightsError",
     ],
     "a source or a transformation of images, which reads and keeps no weights": [
-        "ArraySource", "Augmentation", "EvalTransform", "ImageFolder", "ReplaceBad", "Source", "Subset",
-        "TFDSSource", "TrainTransform",
+        "ArraySource", "Augmentation", "EvalTransform", "ImageFolder", "ReplaceBad", "Source",
+        "Subset", "TFDSSource", "TrainTransform",
     ],
     "a description of a model, a machine or work to do": [
         "Accelerator", "Architecture", "DataConfig", "FewShot", "FineTune", "ProbeConfig",
