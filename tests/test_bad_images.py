@@ -360,12 +360,13 @@ def test_bad_files_take_less_than_50_megabytes(folders, tmp_path):
 
 @numpy_alone
 def test_a_study_replaces_in_each_part(folders, tmp_path):
-    from keras_vit_scale.scaling import DataConfig, ProbeConfig, StudyConfig
+    from keras_vit_scale.scaling import DataConfig, ProbeConfig, RecipeConfig, StudyConfig
     from keras_vit_scale.scaling.study import open_data
 
     data = DataConfig(str(folders[1]), held_out=16, validation=5, bad_images="replace", max_bad=10)
     probe = ProbeConfig(shots=(1,), seeds=(0,))
-    config = StudyConfig(("mu/4",), (9,), data, image_size=8, probe=probe)
+    recipe = RecipeConfig(warmup_steps=2)
+    config = StudyConfig(("mu/4",), (9,), data, image_size=8, probe=probe, recipe=recipe)
     opened = open_data(config, tmp_path / "l.csv")
     probed = opened.probes["held-out"]
     for part in (opened.upstream, opened.validation, probed.train, probed.test):
