@@ -287,7 +287,7 @@ def test_by_default_the_file_is_named_and_the_run_can_go_on_without_it(folders, 
 
 @numpy_alone
 def test_no_part_takes_images_of_another(folders):
-    from keras_vit_scale.runs.run import open_data
+    from keras_vit_scale.runs.images import open_data
 
     source, held_out = open_data(replace(CONFIG, data=str(folders[1])))
     whole = ImageFolder(folders[1])

@@ -17,10 +17,10 @@ from test_run import CONFIG, StopAt, damage, weights_of
 from keras_vit_scale.data import train_batches
 from keras_vit_scale.runs import RunError, branch, load_run_config, train
 from keras_vit_scale.runs.branching import FIXED, as_it_went, begin_branch, branched_config
+from keras_vit_scale.runs.images import open_data
 from keras_vit_scale.runs.origin import images_seen, read_origin
 from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import loss_function, make_optimizer
-from keras_vit_scale.runs.run import open_data
 from keras_vit_scale.runs.start import build_model
 from keras_vit_scale.training import CheckpointStore, Stopped
 from keras_vit_scale.training.averaging import averaged
@@ -119,6 +119,14 @@ def test_what_is_dropped_may_change(trunk, tmp_path):
     origin = read_origin(more)
     assert origin.step == 32
     assert (origin.trunk_branch["step"], origin.trunk_branch["trunk"]) == (25, str(trunk.resolve()))
+
+
+@pytest.mark.parametrize("on_spike", ["warn", "rewind"])
+def test_a_branch_may_begin_to_look_for_leaps_of_its_loss(on_spike, trunk, tmp_path):
+    changes = {"on_spike": on_spike, "steps": 18, "cooldown": 2, "checkpoint_every": 3}
+    branch(trunk, tmp_path / "watched", at=10, **changes)
+    branch(trunk, tmp_path / "unwatched", at=10, **{**changes, "on_spike": "ignore"})
+    assert_same_weights(tmp_path / "watched", tmp_path / "unwatched")
 
 
 def test_of_a_branch_with_another_batch_size_the_images_are_counted_on(trunk, tmp_path):

@@ -30,11 +30,11 @@ from keras_vit_scale.runs import (
     train,
 )
 from keras_vit_scale.runs.fine_tune_run import best_rate
+from keras_vit_scale.runs.images import open_data
 from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import make_optimizer
-from keras_vit_scale.runs.run import build_model, open_data
 from keras_vit_scale.runs.settings import read_settings, settings_text
-from keras_vit_scale.runs.start import open_start
+from keras_vit_scale.runs.start import build_model, open_start
 from keras_vit_scale.weights import resample_positions
 
 SHAPE = "width=16,depth=2,mlp_dim=32,heads=2,patch_size=2"

@@ -17,9 +17,9 @@ from keras_vit_scale.data import digits
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.optimizers.decay import decays_by_path
 from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
+from keras_vit_scale.runs.images import open_data
 from keras_vit_scale.runs.plan import make_schedule
-from keras_vit_scale.runs.recipe import head_bias, make_optimizer
-from keras_vit_scale.runs.run import loss_function, open_data
+from keras_vit_scale.runs.recipe import head_bias, loss_function, make_optimizer
 from keras_vit_scale.runs.start import start_from
 from keras_vit_scale.training import CheckpointStore, Stopped, Stopping
 from keras_vit_scale.weights import resample_positions

@@ -24,7 +24,8 @@ from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.config import FREE, TrainConfig
 from keras_vit_scale.runs.fine_tune import FineTune
-from keras_vit_scale.runs.run import RunDivergedError, RunError, check_folder, open_data, train
+from keras_vit_scale.runs.images import open_data
+from keras_vit_scale.runs.run import RunDivergedError, RunError, check_folder, train
 from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.progress import Progress
 from keras_vit_scale.training.stopping import Stopping

@@ -28,20 +28,12 @@ from typing import Any
 import keras
 
 from keras_vit_scale.atomic import write_text
-from keras_vit_scale.data import (
-    BadImageError,
-    ImageFolder,
-    ReplaceBad,
-    Source,
-    hold_out,
-    open_source,
-)
-from keras_vit_scale.data.decode import MAX_PIXELS
-from keras_vit_scale.data.replacing import bad_limit
+from keras_vit_scale.data import BadImageError, Source
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
+from keras_vit_scale.runs.images import open_data
 from keras_vit_scale.runs.origin import BRANCH, images_seen, read_origin
 from keras_vit_scale.runs.ownership import OwnedError, owning
 from keras_vit_scale.runs.plan import Plan, make_schedule
@@ -184,52 +176,6 @@ def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -
         )
 
 
-def open_data(config: TrainConfig, ledger: Path | None = None) -> tuple[Source, Source | None]:
-    """The images to train on, and the held-out ones if there are any.
-
-    Args:
-        config: Names the images, and says what becomes of those that cannot be read.
-        ledger: Where these are listed, if they are replaced.
-
-    Raises:
-        ValueError: If the data cannot be read, or nothing would be left of a part.
-    """
-    whole = open_source(config.data, orientation=config.orientation, max_pixels=config.max_pixels)
-    _check_reading(config, whole)
-    source, held_out = _parts(config, whole)
-    if config.bad_images == "error":
-        return source, held_out
-    # Each part for itself, so that no held-out image is trained on. The limit is one for both.
-    limit = bad_limit(config.max_bad, len(whole))
-    source = ReplaceBad(source, ledger, limit)
-    return source, None if held_out is None else ReplaceBad(held_out, ledger, limit)
-
-
-def _check_reading(config, source):
-    """Refuses options of image files for images that are none."""
-    defaults = {"bad_images": "error", "orientation": "ignore", "max_pixels": MAX_PIXELS}
-    given = [name for name, value in defaults.items() if getattr(config, name) != value]
-    if given and not isinstance(source, ImageFolder):
-        raise ValueError(
-            "`bad_images`, `orientation` and `max_pixels` are for folders of image files: leave "
-            f"them out. Received: {', '.join(given)} with data={config.data!r}"
-        )
-
-
-def _parts(config, source):
-    """The images to train on and those held out, or `None`."""
-    if config.images is not None and config.images != len(source):
-        if config.images > len(source):
-            raise ValueError(
-                "`images` must be at most the number of images in the data. "
-                f"Received: images={config.images}, and {len(source)} in {config.data!r}"
-            )
-        _, source = hold_out(source, config.images, config.seed, stratified=True)
-    if not config.validation:
-        return source, None
-    return hold_out(source, config.validation, config.seed, stratified=config.stratified)
-
-
 def make_event(config: TrainConfig, plan: Plan) -> Cooldown | None:
     """The callback that begins the cooldown when an event says so; `None` if none may.
 
@@ -332,7 +278,8 @@ class Run:
         if path.is_file():
             rows = json.loads(path.read_text(encoding="utf-8"))
             self.evaluations = [row for row in rows if row["step"] <= restored.step]
-        if self.spikes is not None:
+        # At the origin of a branch there is none: it looks for leaps of its own losses.
+        if self.spikes is not None and restored.extra:
             self.spikes.set_state(restored.extra["spikes"])
         return restored
 

@@ -58,8 +58,8 @@ class Stopping:
     Training asks `reason()` between two steps, saves, and leaves with `Stopped`. A second
     signal ends the process at once. So does a first one if the step has not ended and been
     saved `grace` seconds later; and without waiting while all is saved, as while a model is
-    compiled or evaluated. What was saved before is whole in
-    each of these cases, and the exit code is `RESUMABLE`, or `INTERRUPTED` for SIGINT.
+    compiled or evaluated. What was saved before is whole in each of these cases, and the exit
+    code is `RESUMABLE`, or `INTERRUPTED` for SIGINT.
 
     Signals are only heard by the main thread's context; in another thread only the time
     limit is. One that is ignored, as SIGINT is in what a script starts in the background, stays

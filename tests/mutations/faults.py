@@ -840,10 +840,10 @@ TRAINING = [
     ),
     Fault(
         "training/checkpoints/restoring.py", "weights set before all of them are checked",
-        "    if not problems:\n        problems += check_chunks(",
+        "    if not problems:\n        problems += check_arrays(",
         "    if not problems:\n        for name, variable in state.items():\n"
         "            _assign(variable, folder, entries[name])\n"
-        "        problems += check_chunks(",
+        "        problems += check_arrays(",
         "checkpoints",
     ),
     Fault(
@@ -1051,7 +1051,7 @@ RUNS = [
         "run",
     ),
     Fault(
-        "runs/run.py", "trained on the images held out too",
+        "runs/images.py", "trained on the images held out too",
         "return hold_out(source, config.validation, config.seed, stratified=config.stratified)",
         "return source, hold_out(\n"
         "        source, config.validation, config.seed, stratified=config.stratified\n"

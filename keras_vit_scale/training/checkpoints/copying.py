@@ -2,8 +2,12 @@
 
 import shutil
 
-from keras_vit_scale.training.checkpoints.chunks import check_chunks
-from keras_vit_scale.training.checkpoints.manifest import MANIFEST, CheckpointError, read_manifest
+from keras_vit_scale.training.checkpoints.manifest import (
+    MANIFEST,
+    CheckpointError,
+    check_arrays,
+    read_manifest,
+)
 from keras_vit_scale.training.checkpoints.storage import Folder, read_bytes, write_bytes
 
 
@@ -32,16 +36,13 @@ def copy_checkpoint(source: Folder, target: Folder) -> None:
     [7]
     """
     said = read_bytes(source, MANIFEST)
-    arrays = read_manifest(source).arrays
+    manifest = read_manifest(source)
     target.make()
-    for file in sorted({chunk.file for entry in arrays.values() for chunk in entry.chunks}):
+    chunks = [chunk for entry in manifest.arrays.values() for chunk in entry.chunks]
+    for file in sorted({chunk.file for chunk in chunks}):
         with source.reading(file) as old, target.writing(file) as new:
             shutil.copyfileobj(old, new, 2**22)
-    problems = check_chunks(
-        target,
-        {name: entry.chunks for name, entry in arrays.items()},
-        {name: entry.dtype for name, entry in arrays.items()},
-    )
+    problems = check_arrays(target, manifest)
     if problems:
         raise CheckpointError(
             f"The checkpoint {source} cannot be copied: " + "; ".join(sorted(problems))

@@ -18,7 +18,7 @@ import ml_dtypes  # noqa: F401  (teaches NumPy the names of bfloat16 and its kin
 import numpy as np
 
 from keras_vit_scale.formats import check_format, with_format
-from keras_vit_scale.training.checkpoints.chunks import Chunk, digest
+from keras_vit_scale.training.checkpoints.chunks import Chunk, check_chunks, digest
 from keras_vit_scale.training.checkpoints.storage import Folder, read_bytes, write_bytes
 from keras_vit_scale.weights.safetensors_file import read_header
 
@@ -68,6 +68,15 @@ class Manifest:
         }
         content = with_format("checkpoint", {"blake2b": _digest(content), **content})
         write_bytes(folder, file, json.dumps(content).encode())
+
+
+def check_arrays(folder: Folder, manifest: Manifest) -> list[str]:
+    """What is wrong with the arrays of a checkpoint: bytes that are missing, or not those saved."""
+    return check_chunks(
+        folder,
+        {name: entry.chunks for name, entry in manifest.arrays.items()},
+        {name: entry.dtype for name, entry in manifest.arrays.items()},
+    )
 
 
 def is_complete(folder: Folder) -> bool:

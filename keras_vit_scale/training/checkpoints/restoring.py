@@ -9,8 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit_scale.training.checkpoints.chunks import check_chunks, read_region
-from keras_vit_scale.training.checkpoints.manifest import CheckpointError, Entry, read_manifest
+from keras_vit_scale.training.checkpoints.chunks import read_region
+from keras_vit_scale.training.checkpoints.manifest import (
+    CheckpointError,
+    Entry,
+    check_arrays,
+    read_manifest,
+)
 from keras_vit_scale.training.checkpoints.state import SEEDS, training_state
 from keras_vit_scale.training.checkpoints.storage import Folder
 
@@ -57,11 +62,7 @@ def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False
         elif not _same_kind(entry.dtype, np.dtype(variable.dtype)):
             problems.append(f"{name} is {entry.dtype.name}, the model's {variable.dtype}")
     if not problems:
-        problems += check_chunks(
-            folder,
-            {name: entry.chunks for name, entry in manifest.arrays.items()},
-            {name: entry.dtype for name, entry in manifest.arrays.items()},
-        )
+        problems += check_arrays(folder, manifest)
     problems += [n for n, e in manifest.arrays.items() if not _covers(e.chunks, e.shape)]
     if problems:
         more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""

@@ -21,9 +21,7 @@ import keras
 import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers
-from keras_vit_scale.training.checkpoints.chunks import (
-    write_chunks,
-)
+from keras_vit_scale.training.checkpoints.chunks import write_chunks
 from keras_vit_scale.training.checkpoints.manifest import (
     MANIFEST,
     CheckpointError,
@@ -154,9 +152,9 @@ class CheckpointStore:
 
     def delete_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps."""
-        for later, name in self._folders():
+        for later, _ in self._folders():
             if later > step:
-                self.folder.delete_folder(name)
+                self._delete(later)
 
     def save(
         self,
