@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from keras_vit_scale.training import Cooldown
     from keras_vit_scale.weights import from_pretrained, load_weights_from, save_weights_as
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "SIZES",

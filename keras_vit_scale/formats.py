@@ -19,6 +19,7 @@ FORMATS = {
     "cooldown": 1,  # cooldown.json of a run
     "law": 1,  # a law as `to_dict` has it
     "laws": 1,  # law.json of a study
+    "names": 1,  # names.json beside checkpoints
     "results": 1,  # results.json of a run
     "rewinds": 1,  # rewinds.json of a run
     "run": 1,  # config.yaml

@@ -22,7 +22,7 @@ from keras_vit_scale import cli
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.formats import FORMATS
 from keras_vit_scale.runs import fine_tune, load_run_config, train
-from keras_vit_scale.runs.origin import Origin, read_origin
+from keras_vit_scale.runs.origin import read_origin
 from keras_vit_scale.runs.rewinds import Rewinds
 from keras_vit_scale.scaling import (
     StudyError,
@@ -33,7 +33,11 @@ from keras_vit_scale.scaling import (
 )
 from keras_vit_scale.scaling.results import study_results
 from keras_vit_scale.scaling.study import Run, open_data
-from keras_vit_scale.training.checkpoints import restore_folder, training_state
+from keras_vit_scale.training.checkpoints import (
+    CheckpointStore,
+    restore_folder,
+    training_state,
+)
 from keras_vit_scale.training.checkpoints.manifest import read_manifest
 from keras_vit_scale.training.checkpoints.storage import LocalFolder
 
@@ -42,7 +46,7 @@ sys.path.insert(0, str(GOLDEN))
 import make  # noqa: E402
 
 #: Every version that there is; one more with each release, and never one less.
-VERSIONS = ["0.1.0"]
+VERSIONS = ["0.1.0", "0.2.0"]
 EVERY = pytest.mark.parametrize("version", VERSIONS)
 
 # The same arithmetic in float32 on every backend: some roundings of logits of size 1 to 10.
@@ -104,12 +108,13 @@ def test_checkpoints(version):
     """Every slot is what the file holds, Adafactor's momentum in bfloat16."""
     folders = sorted((GOLDEN / version / "checkpoints").iterdir())
     assert folders
-    for folder in folders:
+    for made in folders:
+        folder = next(made.glob("step-*"), made)
         model = make.vit(dropout=0.1)
-        model.compile(make.OPTIMIZERS[folder.name](), kvs.SigmoidCrossEntropy())
+        model.compile(make.OPTIMIZERS[made.name](), kvs.SigmoidCrossEntropy())
         assert restore_folder(LocalFolder(folder), model).step == 3
         assert int(model.optimizer.iterations) == 3
-        stored = load_file(folder / "arrays.safetensors")
+        stored = load_file(next(folder.glob("arrays*.safetensors")))
         for name, variable in training_state(model).items():
             np.testing.assert_array_equal(as_numpy(variable), stored[name], err_msg=name)
         halves = {name for name, array in stored.items() if array.dtype == "bfloat16"}
@@ -118,10 +123,11 @@ def test_checkpoints(version):
 
 @EVERY
 def test_a_run_goes_on_to_the_end_it_had(version, folder):
-    """From its checkpoint within the cooldown, although other rows were logged after it."""
+    """From its checkpoint within the cooldown, even if other rows were logged after it."""
     told, done = [], folder / "finished-run"
+    last = CheckpointStore("run/checkpoints").steps()[-1]
     results = train(load_run_config("run"), "run", told.append)
-    assert (told[0].done_steps, results["steps"]) == (5, read(done / "results.json")["steps"])
+    assert (told[0].done_steps, results["steps"]) == (last, read(done / "results.json")["steps"])
     logs = [
         pd.read_csv(f / "log.csv")[["step", "loss", "learning_rate"]] for f in (Path("run"), done)
     ]
@@ -145,6 +151,13 @@ def test_finished_runs_are_finished(version, folder):
     found = fine_tune(make.FINE_TUNING, "classifier.keras", "digits", "fine-tuned", test="digits")
     assert Path("fine-tuned/model.keras").stat().st_mtime_ns == before
     assert found["test"].items() <= read("fine-tuned/test.json").items()
+
+
+@pytest.mark.parametrize("version", VERSIONS[1:])  # 0.1.0 had none.
+def test_branches_are_finished_and_know_their_trunk(version, folder):
+    origin, stored = read_origin("branch"), read("branch/results.json")
+    assert (origin.trunk, origin.step, origin.asked) == ("/runs/trunk", 5, {"cooldown": 2})
+    assert stored == {"format": stored["format"], **train(load_run_config("branch"), "branch")}
 
 
 @EVERY
@@ -238,13 +251,6 @@ def tuned():
     return fine_tune(make.FINE_TUNING, "classifier.keras", "digits", "fine-tuned", test="digits")
 
 
-def branch_of(version):
-    """Writes down where a branch left a trunk, as `Origin` has it; no version before did."""
-    origin = Origin("trunk", 5, 65, None, "0" * 32, {}, {}, {}, (0.1, 0.1), None, "", {})
-    origin.write(Path("run"))
-    number("run/branch.json", version)
-
-
 def rewinds_of(version):
     """A run that never rewound; no version before wrote such a file."""
     Path("run/rewinds.json").write_text('{"rewinds": []}')
@@ -252,11 +258,12 @@ def rewinds_of(version):
 
 
 RESULT = "study/runs/a_w6_d1/seed-0/steps-00000004/result.json"
+TRUNK = "study/runs/a_w6_d1/seed-0/trunk"
 MANIFEST = "run/checkpoints/step-00000005/manifest.json"
 
 #: How each kind of file is given another number, and how it is read.
 KINDS = {
-    "branch": (branch_of, lambda: read_origin("run")),
+    "branch": (lambda v: number("branch/branch.json", v), lambda: read_origin("branch")),
     "checkpoint": (
         lambda v: number(MANIFEST, v),
         lambda: read_manifest(LocalFolder(Path(MANIFEST).parent)),
@@ -267,6 +274,7 @@ KINDS = {
         lambda v: number("laws.json", v, ("laws", 0, "stored")),
         lambda: law_from_dict(read("laws.json")["laws"][0]["stored"]),
     ),
+    "names": (lambda v: number(f"{TRUNK}/names.json", v), lambda: CheckpointStore(TRUNK).names()),
     "results": (
         lambda v: number("finished-run/results.json", v),
         lambda: train(make.RUN, "finished-run"),

@@ -31,7 +31,7 @@ from keras_vit_scale import cli
 from keras_vit_scale.data import EvalTransform, TrainTransform, digits
 from keras_vit_scale.evaluation import save_classifier
 from keras_vit_scale.models import to_blocks
-from keras_vit_scale.runs import FineTune, TrainConfig, fine_tune, train
+from keras_vit_scale.runs import FineTune, TrainConfig, branch, fine_tune, train
 from keras_vit_scale.scaling import (
     DoubleSaturatingLaw,
     PowerLaw,
@@ -185,7 +185,11 @@ def save_runs(folder):
         with contextlib.redirect_stdout(printed):
             cli.run(["fewshot", "classifier.keras", "digits", "--shots", "1", "5", "--json"])
     (folder / "fewshot.json").write_text(printed.getvalue())
-    for done in ("finished-run", "fine-tuned"):
+    with contextlib.chdir(folder):
+        branch("run", "branch", at=5, cooldown=2)
+        origin = Path("branch", "branch.json")
+        origin.write_text(origin.read_text().replace(str(run.resolve()), "/runs/trunk"))
+    for done in ("finished-run", "fine-tuned", "branch"):
         shutil.rmtree(folder / done / "checkpoints")
 
 
@@ -200,7 +204,7 @@ def save_study(folder):
         for path in out.glob(pattern):
             path.unlink()
     for first in out.glob("runs/*/*/trunk"):
-        for early in sorted(first.iterdir())[:-1]:
+        for early in sorted(first.glob("step-*"))[:-1]:
             shutil.rmtree(early)
 
 
@@ -241,6 +245,8 @@ def main():
     keras.utils.set_random_seed(7)
     for save in (save_models, save_checkpoints, save_runs, save_study, save_laws, save_configs):
         save(folder)
+    for path in folder.rglob(".owner"):  # says which process has the folder
+        path.unlink()
     (folder / "digests.json").write_text(json.dumps(digests(folder), indent=1) + "\n")
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder.name}: {len(digests(folder))} files, {total / 1e6:.2f} MB")

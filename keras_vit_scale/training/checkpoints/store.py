@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers
+from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.training.checkpoints.chunks import write_chunks
 from keras_vit_scale.training.checkpoints.manifest import (
     MANIFEST,
@@ -140,7 +141,8 @@ class CheckpointStore:
         """Steps by their names."""
         if not self.folder.has(NAMES):
             return {}
-        return dict(json.loads(read_bytes(self.folder, NAMES)))
+        content = json.loads(read_bytes(self.folder, NAMES))
+        return dict(without_format("names", content, f"{self.folder}/{NAMES}")["names"])
 
     def name(self, step: int, name: str) -> None:
         """Names a checkpoint, also one that is yet to be: it is kept, an earlier one let go."""
@@ -148,7 +150,8 @@ class CheckpointStore:
         if names.get(name) != step:
             self.folder.make()
             names[name] = step
-            write_bytes(self.folder, NAMES, json.dumps(names, indent=1).encode())
+            content = with_format("names", {"names": names})
+            write_bytes(self.folder, NAMES, json.dumps(content, indent=1).encode())
 
     def delete_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps."""
