@@ -3,6 +3,9 @@
 import json
 import shutil
 import struct
+import subprocess
+import sys
+import time
 
 import keras
 import numpy as np
@@ -17,6 +20,7 @@ from keras_vit_scale.training.checkpoints import (
     CheckpointStore,
     Keep,
     restore_folder,
+    restoring,
     training_state,
 )
 from keras_vit_scale.training.checkpoints.chunks import (
@@ -430,6 +434,69 @@ def test_what_is_not_there_is_said(tmp_path, saved):
         saved[0].restore(make_model(), "best")
     shutil.rmtree(saved[0].folder.path)
     assert saved[0].steps() == []
+
+
+#: Saves, as fast as it can, a model whose weights are all the step, and keeps the newest.
+WRITER = """
+import itertools, sys
+from keras import Input, Sequential, layers
+from keras_vit_scale.training import CheckpointStore, Keep
+
+model = Sequential([Input((31,)), layers.Dense(37, name="a"), layers.Dense(41, name="b")])
+model.compile("sgd", "mse", jit_compile=False)
+store = CheckpointStore(sys.argv[1], Keep(last=1))
+for step in itertools.count():
+    for weight in model.weights:
+        weight.assign(0 * weight + step)
+    store.save(model, step)
+"""
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_beside_a_process_that_saves_and_deletes_a_reader_finds_what_is_whole(tmp_path):
+    """Each time one checkpoint, no earlier than the last, although most are gone soon."""
+    model = keras.Sequential(
+        [
+            keras.Input((31,)), keras.layers.Dense(37, name="a"), keras.layers.Dense(41, name="b"),
+        ]
+    )  # fmt: skip
+    model.compile("sgd", "mse", jit_compile=False)
+    store = CheckpointStore(tmp_path / "run")
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "run"])
+    try:
+        while not store.steps():
+            assert writer.poll() is None
+            time.sleep(0.01)
+        found = []
+        while len(set(found)) < 30:
+            assert writer.poll() is None
+            found.append(store.restore(model).step)
+            for weight in model.weights:
+                np.testing.assert_array_equal(as_numpy(weight), found[-1])
+    finally:
+        writer.kill()
+        writer.wait()
+    assert found == sorted(found)
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_restored_is_told(saved, monkeypatch):
+    """By its step; without one, the newest that is left is taken."""
+    store, folder = saved[0], saved[0].folder_of(2)
+    shutil.copytree(store.folder.path, store.folder.path.with_name("copy"))
+    copy = CheckpointStore(store.folder.path.with_name("copy"))
+    checked = restoring.check_arrays
+
+    def then_deleted(folder, manifest):
+        problems = checked(folder, manifest)
+        if manifest.step == 2:
+            folder.delete(MANIFEST)
+            shutil.rmtree(folder.path)
+        return problems
+
+    monkeypatch.setattr(restoring, "check_arrays", then_deleted)
+    with pytest.raises(CheckpointError, match=f"{folder} was deleted while it was restored"):
+        store.restore(make_model(), 2)
+    assert copy.restore(make_model()).step == 1
 
 
 def test_variables_of_one_name_are_refused():

@@ -41,7 +41,7 @@ def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False
 
     Raises:
         CheckpointError: If it is incomplete, damaged or another model's; the model is as
-            it was then.
+            it was then. And if it was deleted meanwhile: the model may have a part of it.
     """
     manifest = read_manifest(folder)
     state = training_state(model)
@@ -71,13 +71,16 @@ def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False
             + "; ".join(sorted(problems)[:TOLD])
             + more
         )
-    for name, variable in state.items():
-        _assign(variable, folder, entries[name])
-    metrics = {
-        name: read_region(folder, e.chunks, e.dtype, (0,) * len(e.shape), e.shape)
-        for name, e in manifest.arrays.items()
-        if name.startswith("metrics/")
-    }
+    try:
+        for name, variable in state.items():
+            _assign(variable, folder, entries[name])
+        metrics = {
+            name: read_region(folder, e.chunks, e.dtype, (0,) * len(e.shape), e.shape)
+            for name, e in manifest.arrays.items()
+            if name.startswith("metrics/")
+        }
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} was deleted while it was restored") from error
     return Restored(manifest.step, metrics, manifest.extra)
 
 

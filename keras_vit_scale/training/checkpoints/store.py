@@ -297,7 +297,7 @@ class CheckpointStore:
         """Gives a compiled model the state of a checkpoint.
 
         Nothing of the model is changed unless every array is there, fits, and has its
-        digest.
+        digest; while another process saves here, the newest that stays is taken.
 
         Args:
             model: The model, with the optimizer that the checkpoint was saved with.
@@ -313,20 +313,23 @@ class CheckpointStore:
         self.wait()
         if step is not None:
             return restore_folder(self.folder_of(self.find(step)), model, other_seeds)
-        problems = []
-        for candidate in reversed(self.steps()):
+        problems: dict[int, str] = {}
+        # Listed anew each time: who writes here may save another and delete this one meanwhile.
+        while left := [each for each in self.steps() if each not in problems]:
+            folder = self.folder_of(left[-1])
             try:
-                restored = restore_folder(self.folder_of(candidate), model, other_seeds)
+                restored = restore_folder(folder, model, other_seeds)
             except CheckpointError as error:
-                problems.append(str(error))
+                if is_complete(folder):
+                    problems[left[-1]] = str(error)
                 continue
-            for problem in problems:
+            for problem in problems.values():
                 warnings.warn(
-                    f"{problem}. The checkpoint of step {candidate} is taken.", stacklevel=2
+                    f"{problem}. The checkpoint of step {left[-1]} is taken.", stacklevel=2
                 )
             return restored
         raise CheckpointError(
-            "; ".join(problems) if problems else f"There is no checkpoint in {self.folder}"
+            "; ".join(problems.values()) or f"There is no checkpoint in {self.folder}"
         )
 
 
