@@ -15,6 +15,7 @@ from conftest import as_numpy
 from keras_vit_scale import Adafactor, ReciprocalSqrt, SigmoidCrossEntropy, ViT, ViTConfig
 from keras_vit_scale.data import TrainTransform, digits
 from keras_vit_scale.formats import FormatError
+from keras_vit_scale.training.callbacks.steps import steps_done
 from keras_vit_scale.training.checkpoints import (
     CheckpointError,
     CheckpointStore,
@@ -91,6 +92,18 @@ def test_a_restored_run_is_the_run(tmp_path):
     assert_same(state_of(third), state_of(second))
     for name, value in state_of(straight).items():
         np.testing.assert_allclose(value, state_of(second)[name], rtol=1e-5, atol=1e-5)
+
+
+def test_steps_are_batches_where_gradients_are_accumulated(tmp_path):
+    """Saved between the two batches of an update."""
+    whole, first, second = (make_model(gradient_accumulation_steps=2) for _ in range(3))
+    first.set_weights(whole.get_weights())
+    train(whole, 6)
+    train(first, 3)
+    assert (steps_done(first), int(first.optimizer.iterations)) == (3, 1)
+    save(tmp_path, first, 3).restore(second)
+    train(second, 6)
+    assert_same(state_of(whole), state_of(second))
 
 
 def test_half_precision_scalars_metrics_and_extras_survive(tmp_path):

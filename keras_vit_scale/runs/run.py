@@ -51,7 +51,7 @@ from keras_vit_scale.training.callbacks import (
     Throughput,
 )
 from keras_vit_scale.training.callbacks.saving import Saving
-from keras_vit_scale.training.callbacks.steps import StepCounter
+from keras_vit_scale.training.callbacks.steps import StepCounter, steps_done
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
@@ -237,7 +237,7 @@ class Run:
                 break
             self._train(step, self._next_stop(step), clock, restored)
             restored = None
-            step = int(self.model.optimizer.iterations)
+            step = steps_done(self.model)
             clock.total = self._end()
         with self._told_with_rate():
             self.store.wait()

@@ -45,6 +45,7 @@ from keras_vit_scale.scaling.config import (
 )
 from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.callbacks.saving import Saving
+from keras_vit_scale.training.callbacks.steps import steps_done
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.state import set_metrics
@@ -301,7 +302,7 @@ class Run:
             self.trunk.name(self.config.branch_step(duration), f"cooldown to {duration}")
         for start, stop in self.trunk_plan():
             model, restored = training().model, None
-            if start != int(model.optimizer.iterations):
+            if start != steps_done(model):
                 restored = self._restore(model, self.trunk, start)
             self._train(model, self.trunk, stop, f"{self.label}: trunk", clock, restored)
 

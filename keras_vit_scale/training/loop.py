@@ -3,7 +3,7 @@
 import keras
 
 from keras_vit_scale.data import Augmentation, Source, TrainTransform, train_batches
-from keras_vit_scale.training.callbacks.steps import own_optimizer
+from keras_vit_scale.training.callbacks.steps import own_optimizer, steps_done
 from keras_vit_scale.training.diverged import check_loss
 
 
@@ -31,7 +31,7 @@ def train_steps(
         DivergedError: If that loss is not finite, and the optimizer has skipped no update.
         Exception: What an item of the source raised, such as a `BadImageError`.
     """
-    start = int(model.optimizer.iterations)
+    start = steps_done(model)
     if start >= stop:
         return None
     told = _Told(source)

@@ -23,6 +23,7 @@ def train(what, folder):
     from keras_vit_scale import Adafactor, SigmoidCrossEntropy, ViT, ViTConfig
     from keras_vit_scale.data import TrainTransform, digits
     from keras_vit_scale.training import CheckpointStore
+    from keras_vit_scale.training.callbacks.steps import steps_done
     from keras_vit_scale.training.checkpoints import training_state
     from keras_vit_scale.training.loop import train_steps
 
@@ -50,7 +51,7 @@ def train(what, folder):
         store.save(model, 3)
         store.wait()
         held = digests()
-    print(json.dumps({"held": held, "loss": loss, "step": int(model.optimizer.iterations)}))
+    print(json.dumps({"held": held, "loss": loss, "step": steps_done(model)}))
 
 
 def process(what, folder, backend):
