@@ -1,10 +1,14 @@
 """Files that are replaced at once: a crash, an error or a full disk leaves the old or the new."""
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: Names that `replacing` makes.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.keras)?")
 
 
 @contextmanager
@@ -35,6 +39,16 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     flush(path.parent)
+
+
+def delete_leftovers(folder: Path) -> None:
+    """Deletes what killed processes left of files that they were replacing in a folder.
+
+    For who alone writes there: what another process is about to write would go too.
+    """
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

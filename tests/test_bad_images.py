@@ -324,7 +324,7 @@ def test_misspelt_options_are_refused(options, message):
 @numpy_alone
 def test_options_of_files_need_files(tmp_path):
     config = replace(CONFIG, data="digits", orientation="apply")
-    with pytest.raises(ValueError, match="Received: bad_images, orientation with data='digits'"):
+    with pytest.raises(ValueError, match="Received: bad_images, orientation for 'digits'"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -361,7 +361,7 @@ def test_bad_files_take_less_than_50_megabytes(folders, tmp_path):
 @numpy_alone
 def test_a_study_replaces_in_each_part(folders, tmp_path):
     from keras_vit_scale.scaling import DataConfig, ProbeConfig, RecipeConfig, StudyConfig
-    from keras_vit_scale.scaling.study import open_data
+    from keras_vit_scale.scaling.study_data import open_data
 
     data = DataConfig(str(folders[1]), held_out=16, validation=5, bad_images="replace", max_bad=10)
     probe = ProbeConfig(shots=(1,), seeds=(0,))
@@ -374,3 +374,7 @@ def test_a_study_replaces_in_each_part(folders, tmp_path):
     assert listed(tmp_path / "l.csv") <= folders[2]
     with pytest.raises(ValueError, match="must be one of"):
         replace(data, bad_images="skip")
+    of_none = replace(data, upstream="digits", held_out=597, validation=100)
+    with pytest.raises(ValueError, match="Received: bad_images for 'digits'"):
+        open_data(replace(config, data=of_none))
+    assert open_data(replace(config, data=replace(data, downstream=("digits",))))

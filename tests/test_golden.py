@@ -32,7 +32,8 @@ from keras_vit_scale.scaling import (
     write_report,
 )
 from keras_vit_scale.scaling.results import study_results
-from keras_vit_scale.scaling.study import Run, open_data
+from keras_vit_scale.scaling.study import Run
+from keras_vit_scale.scaling.study_data import open_data
 from keras_vit_scale.training.checkpoints import (
     CheckpointStore,
     restore_folder,

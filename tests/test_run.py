@@ -135,10 +135,15 @@ def test_killed_and_run_again_it_ends_the_same(finished, tmp_path):
     steps = CheckpointStore(out / "checkpoints").steps()
     assert steps in ([7, 10], [7, 10, 14], [10, 14])
     assert not (out / "results.json").exists()
+    # As a kill while these are written leaves them; and one that is somebody's.
+    left = [out / ".model.keras.0a1b2c3d.keras", out / ".results.json.0a1b2c3d", out / ".note.txt"]
+    for path in left:
+        path.touch()
     told = []
     train(CONFIG, out, told.append)
     assert told[0].done_steps == steps[-1]
     assert_same_end(out, finished[0])
+    assert [path.name for path in left if path.exists()] == [".note.txt"]
 
 
 class StopAt(Stopping):

@@ -26,7 +26,7 @@ from keras_vit_scale.scaling import (
 )
 from keras_vit_scale.scaling.findings import describe, find, next_steps
 from keras_vit_scale.scaling.results import study_points
-from keras_vit_scale.scaling.study import open_data
+from keras_vit_scale.scaling.study_data import open_data
 from keras_vit_scale.training import CheckpointStore
 
 STUDY = """

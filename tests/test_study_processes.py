@@ -16,7 +16,8 @@ from test_study import STUDY, results_of
 
 from keras_vit_scale.runs.ownership import owning
 from keras_vit_scale.scaling import load_config, run_study, write_report
-from keras_vit_scale.scaling.study import Run, claim_folder, open_data
+from keras_vit_scale.scaling.study import Run, claim_folder
+from keras_vit_scale.scaling.study_data import open_data
 from keras_vit_scale.training import CheckpointStore
 
 #: Takes part in a study, and writes down when it does what.

@@ -1,6 +1,8 @@
 """The images of a run: opened, limited, parted, and replaced where they cannot be read."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from keras_vit_scale.data import ImageFolder, ReplaceBad, Source, hold_out, open_source
 from keras_vit_scale.data.decode import MAX_PIXELS
@@ -19,7 +21,7 @@ def open_data(config: TrainConfig, ledger: Path | None = None) -> tuple[Source, 
         ValueError: If the data cannot be read, or nothing would be left of a part.
     """
     whole = open_source(config.data, orientation=config.orientation, max_pixels=config.max_pixels)
-    _check_reading(config, whole)
+    check_for_files(config, {config.data: whole})
     source, held_out = _parts(config, whole)
     if config.bad_images == "error":
         return source, held_out
@@ -29,14 +31,22 @@ def open_data(config: TrainConfig, ledger: Path | None = None) -> tuple[Source, 
     return source, None if held_out is None else ReplaceBad(held_out, ledger, limit)
 
 
-def _check_reading(config, source):
-    """Refuses options of image files for images that are none."""
+def check_for_files(options: Any, sources: Mapping[str, Source]) -> None:
+    """Refuses options of image files where no source has any.
+
+    Args:
+        options: What has `bad_images`, `orientation` and `max_pixels`.
+        sources: The images, by what they were opened by.
+
+    Raises:
+        ValueError: If one of these is not the default, and no source is a folder of files.
+    """
     defaults = {"bad_images": "error", "orientation": "ignore", "max_pixels": MAX_PIXELS}
-    given = [name for name, value in defaults.items() if getattr(config, name) != value]
-    if given and not isinstance(source, ImageFolder):
+    given = [name for name, value in defaults.items() if getattr(options, name) != value]
+    if given and not any(isinstance(source, ImageFolder) for source in sources.values()):
         raise ValueError(
             "`bad_images`, `orientation` and `max_pixels` are for folders of image files: leave "
-            f"them out. Received: {', '.join(given)} with data={config.data!r}"
+            f"them out. Received: {', '.join(given)} for {', '.join(map(repr, sources))}"
         )
 
 

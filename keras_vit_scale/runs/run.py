@@ -27,7 +27,7 @@ from typing import Any
 
 import keras
 
-from keras_vit_scale.atomic import write_text
+from keras_vit_scale.atomic import delete_leftovers, write_text
 from keras_vit_scale.data import BadImageError, Source
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import with_format, without_format
@@ -127,6 +127,7 @@ def train(
     try:
         with owning(out):
             check_folder(config, out)
+            delete_leftovers(out)
             write_text(out / "config.yaml", settings_text(config, "run"))
             while True:
                 run = Run(config, plan, out, model, source, held_out, event, stopping)

@@ -25,9 +25,7 @@ from typing import NamedTuple
 import keras
 
 from keras_vit_scale.atomic import write_text
-from keras_vit_scale.data import ReplaceBad, Source, hold_out, hold_out_classes, open_source
-from keras_vit_scale.data.replacing import bad_limit
-from keras_vit_scale.evaluation import FewShot, extract_features, representation
+from keras_vit_scale.evaluation import extract_features, representation
 from keras_vit_scale.formats import with_format
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
@@ -43,6 +41,7 @@ from keras_vit_scale.scaling.config import (
     load_config,
     united,
 )
+from keras_vit_scale.scaling.study_data import StudyData, open_data
 from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.callbacks.steps import steps_done
@@ -105,68 +104,8 @@ def run_study(
         if not any(run.execute(clock) for run in runs):
             clock.say("waiting for other processes")
             if stopping is not None and (reason := stopping.reason()):
-                raise Stopped(reason, 0)
+                raise Stopped(reason)
             time.sleep(LOOK_AGAIN)
-
-
-class StudyData(NamedTuple):
-    """The images of a study; no image is in two of the parts.
-
-    Args:
-        upstream: What trunks are trained on.
-        validation: Held-out images of the same classes, or `None`.
-        probes: A few-shot probe a task, by its name.
-    """
-
-    upstream: Source
-    validation: Source | None
-    probes: dict[str, FewShot]
-
-
-def open_data(config: StudyConfig, ledger: Path | None = None) -> StudyData:
-    """Opens and divides the images of a study.
-
-    Args:
-        config: Names them, and says what becomes of those that cannot be read.
-        ledger: Where these are listed, if they are replaced.
-
-    Raises:
-        ValueError: If the data cannot be read or a class has too few examples.
-    """
-    d, p = config.data, config.probe
-    opened = [
-        open_source(name, orientation=d.orientation, max_pixels=d.max_pixels)
-        for name in (d.upstream, *d.downstream)
-    ]
-    limit = bad_limit(d.max_bad, sum(map(len, opened)))
-
-    def readable(part):
-        return part if d.bad_images == "error" else ReplaceBad(part, ledger, limit)
-
-    upstream, held_out = opened[0], None
-    if d.held_out_classes:
-        upstream, held_out = hold_out_classes(upstream, d.held_out_classes)
-    elif d.held_out:
-        upstream, held_out = hold_out(upstream, d.held_out, d.split_seed)
-    downstream: list[Source] = [] if held_out is None else [held_out]
-    downstream += opened[1:]
-    probes = {}
-    for task, source in zip(d.tasks(), downstream, strict=True):
-        test_images = round(p.test_fraction * len(source))
-        examples, test = hold_out(source, test_images, d.split_seed)
-        probes[task] = FewShot(
-            readable(examples),
-            readable(test),
-            config.probe_transform(),
-            shots=p.shots,
-            seeds=p.seeds,
-            l2=p.l2,
-        )
-    validation = None
-    if d.validation:
-        upstream, held_out = hold_out(upstream, d.validation, d.split_seed)
-        validation = readable(held_out)
-    return StudyData(readable(upstream), validation, probes)
 
 
 def claim_folder(config: StudyConfig, out: Path) -> None:

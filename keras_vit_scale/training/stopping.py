@@ -27,11 +27,12 @@ class Stopped(Exception):  # noqa: N818  (nothing went wrong)
 
     Args:
         reason: "SIGTERM", "SIGINT" or "the time limit".
-        step: The step that was saved.
+        step: The step that was saved; `None` if none was under way.
     """
 
-    def __init__(self, reason: str, step: int):
-        super().__init__(f"stopped by {reason}; step {step} is saved, the same command goes on")
+    def __init__(self, reason: str, step: int | None = None):
+        saved = "all that was done" if step is None else f"step {step}"
+        super().__init__(f"stopped by {reason}; {saved} is saved, the same command goes on")
         self.reason, self.step = reason, step
 
     @property

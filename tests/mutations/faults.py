@@ -1377,19 +1377,19 @@ SCALING = [
         "study_processes",
     ),
     Fault(
-        "scaling/study.py", "the probe's examples among its test images",
+        "scaling/study_data.py", "the probe's examples among its test images",
         "examples, test = hold_out(source, test_images, d.split_seed)",
         "examples, test = source, hold_out(source, test_images, d.split_seed)[1]",
         "study",
     ),
     Fault(
-        "scaling/study.py", "trunks trained on the probe's images",
+        "scaling/study_data.py", "trunks trained on the probe's images",
         "upstream, held_out = hold_out(upstream, d.held_out, d.split_seed)",
         "_, held_out = hold_out(upstream, d.held_out, d.split_seed)",
         "study",
     ),
     Fault(
-        "scaling/study.py", "trunks trained on the validation images",
+        "scaling/study_data.py", "trunks trained on the validation images",
         "upstream, held_out = hold_out(upstream, d.validation, d.split_seed)",
         "_, held_out = hold_out(upstream, d.validation, d.split_seed)",
         "study",
