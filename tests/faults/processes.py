@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 #: Seconds after which a victim that does nothing is a defect of its own.
-PATIENCE = 300.0
+PATIENCE = 900.0
 
 
 def environment(backend, **changes):
