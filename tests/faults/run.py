@@ -19,6 +19,7 @@ import places
 import stops
 from jobs import JOBS
 from kills import campaign
+from processes import Server
 
 
 def tell(line):
@@ -29,12 +30,14 @@ def tell(line):
 def kills(arguments, root):
     """Kills, shared out among the jobs: half of them to the run, which has most phases."""
     shares = {"run": 0.4, "cooldown": 0.16, "study": 0.24, "fit": 0.2}
-    problems = []
+    problems, server = [], Server() if arguments.fork else None
     for job in arguments.jobs:
         wanted = round(arguments.kills * shares[job] / sum(shares[j] for j in arguments.jobs))
-        figures = campaign(job, root, arguments.backend, arguments.seed, wanted, say=tell)
+        figures = campaign(job, root, arguments.backend, arguments.seed, wanted, server, tell)
         print(f"kill -9, {job} on {arguments.backend}: {figures}", flush=True)
         problems += figures.problems
+    if server is not None:
+        server.close()
     return problems
 
 
@@ -89,10 +92,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", default="torch", choices=["jax", "tensorflow", "torch"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--fork", action="store_true",
+        help="victims are forks of a process that has imported everything (PyTorch alone): far faster",
+    )  # fmt: skip
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
     parser.add_argument("--only", nargs="+", default=list(KINDS), choices=list(KINDS))
     arguments = parser.parse_args()
+    if arguments.fork and arguments.backend != "torch":
+        parser.error("--fork is for --backend torch: the others have threads as soon as imported")
     problems = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         for kind in arguments.only:
