@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--fork", action="store_true",
-        help="victims are forks of a process that has imported everything (PyTorch alone): far faster",
+        help="victims are forks of one that has imported everything: PyTorch alone, far faster",
     )  # fmt: skip
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
