@@ -1,6 +1,7 @@
 """One backend a process: KERAS_BACKEND chooses it."""
 
 import os
+import signal
 from pathlib import Path
 
 if os.environ.get("KERAS_BACKEND") == "jax":
@@ -23,6 +24,10 @@ from keras_vit_scale import ViTConfig
 
 # Prime, distinct sizes where the architecture allows it, so that swapped axes cannot pass.
 TINY = ViTConfig(width=15, depth=2, mlp_dim=19, heads=3, patch_size=2)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in what a script starts in the background; processes that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: For files of tests that compute nothing with Keras.
 numpy_alone = pytest.mark.skipif(

@@ -232,11 +232,14 @@ def test_interrupted_between_steps_it_leaves_a_checkpoint(tmp_path):
          "--checkpoint-every", "20", "--out", str(out)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not list(out.glob("checkpoints/*/manifest.json")):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    try:
+        while not list(out.glob("checkpoints/*/manifest.json")):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "stopping after this step" in errors
     assert "the same command goes on" in errors

@@ -433,10 +433,13 @@ def test_interrupt_leaves_with_130_and_says_what_to_do(tmp_path):
          str(tmp_path / "study.yaml"), "--out", str(out)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ},
     )  # fmt: skip
-    while not list(out.glob("runs/*/*/trunk/*/manifest.json")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    try:
+        while not list(out.glob("runs/*/*/trunk/*/manifest.json")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "the same command goes on" in errors
