@@ -67,6 +67,14 @@ def test_a_cooled_branch_is_the_run_of_that_length(cooled, tmp_path):
     assert results["branch"]["flops"] == pytest.approx(results["flops"] * 7 / 17)
 
 
+def test_a_branch_without_changes_ends_as_its_trunk(trunk, tmp_path):
+    branch(trunk, tmp_path / "run", at=20)
+    assert_same_weights(tmp_path / "run", trunk)
+    rows = [row for row in read(trunk / "evaluations.json") if row["step"] > 20]
+    assert rows
+    assert read(tmp_path / "run" / "evaluations.json") == rows
+
+
 def test_the_branch_says_where_it_comes_from(trunk, cooled):
     origin = read_origin(cooled[0])
     assert (origin.trunk, origin.step, origin.images_seen) == (str(trunk.resolve()), 10, 130)
