@@ -1,15 +1,18 @@
-"""What saving takes from training, and how fast a checkpoint is restored.
+"""What saving takes from training, how fast a checkpoint is restored, and a run restarted. Linux.
 
     KERAS_BACKEND=jax python benchmarks/checkpointing.py --preset S/16 --batch 8
 
-A save blocks training while the state is copied; the rest is written by a thread beside it, whose
-processor time is what it can take from training at most. Both are told as shares of `--every`
-steps. Restoring is told beside a plain read of the same files.
+Steps with a save among them and steps without take turns, so that what else the machine does
+slows both; their difference, of wall-clock and of processor time, is told as a share of `--every`
+steps. Another process then restores, beside a plain read of the same files, and makes a step: it
+tells the most memory that restoring took beyond the model's, and all the time since it was started.
 """
 
 import argparse
-import resource
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,20 +25,20 @@ from keras_vit_scale.training import CheckpointStore
 
 
 def make_model(arguments):
-    model = kvs.ViT(arguments.preset, 1000, image_size=arguments.image_size)
+    """A compiled model, and a function that makes one step of it."""
+    size = arguments.image_size
+    model = kvs.ViT(arguments.preset, 1000, image_size=size)
     model.compile(kvs.Adafactor(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model
+    images = np.zeros((arguments.batch, size, size, 3), "float32")
+    labels = np.zeros(arguments.batch, "int32")
+    return model, lambda: model.train_on_batch(images, labels)
 
 
-def seconds(function, times=1):
-    """Wall-clock and processor seconds of calls, of each the median."""
-    wall, processor = [], []
-    for _ in range(times):
-        began, began_processor = time.perf_counter(), time.process_time()
-        function()
-        wall.append(time.perf_counter() - began)
-        processor.append(time.process_time() - began_processor)
-    return statistics.median(wall), statistics.median(processor)
+def seconds(function):
+    """Wall-clock and processor seconds of a call."""
+    began, began_processor = time.perf_counter(), time.process_time()
+    function()
+    return np.array([time.perf_counter() - began, time.process_time() - began_processor])
 
 
 def read_all(folder):
@@ -48,9 +51,65 @@ def read_all(folder):
     return total
 
 
-def peak():
-    """The most memory that the process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory(what):
+    """VmRSS, the memory the process has, or VmHWM, the most it had since `forget_peak`; in MB."""
+    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(what)]
+    return int(line.split()[1]) / 1024
+
+
+def forget_peak():
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def saving(arguments, folder):
+    """Rows about saving."""
+    model, step = make_model(arguments)
+    first = seconds(step)[0]
+    store, blocked, differences, plain = CheckpointStore(folder), [], [], []
+
+    def steps(save):
+        if save:
+            blocked.append(seconds(lambda: store.save(model, len(blocked)))[0])
+        for _ in range(arguments.steps):
+            step()
+        store.wait()
+
+    for _ in range(arguments.rounds):
+        without, with_save = (seconds(lambda save=save: steps(save)) for save in (False, True))
+        plain.append(without / arguments.steps)
+        differences.append(with_save - without)
+    a_step, more = np.median(plain, axis=0), np.median(differences, axis=0)
+    shares = 100 * more / (arguments.every * a_step)
+    return {
+        "a step": f"{a_step[0]:.2f} s ({a_step[1]:.2f} s of processors)",
+        "the first step": f"{first:.1f} s",
+        "a save blocks training": f"{statistics.median(blocked):.3f} s",
+        f"{arguments.steps} steps with a save take longer by": (
+            f"{more[0]:.2f} s ({more[1]:.2f} s of processors)"
+        ),
+        f"that of {arguments.every} steps": f"{shares[0]:.2f} % ({shares[1]:.2f} %)",
+    }
+
+
+def restart(arguments, folder):
+    """What a process that goes on measures of itself."""
+    model, step = make_model(arguments)
+    newest = sorted(Path(folder).glob("step-*"))[-1]
+    megabytes = read_all(newest) / 1e6  # and into the cache
+    forget_peak()
+    before = memory("VmRSS")
+    restoring = seconds(lambda: CheckpointStore(folder).restore(model))[0]
+    more = memory("VmHWM") - before
+    again = seconds(lambda: CheckpointStore(folder).restore(model))[0]
+    raw = seconds(lambda: read_all(newest))[0]
+    step()
+    return {
+        "a checkpoint": f"{megabytes:.0f} MB",
+        "restoring": f"{restoring:.2f} s; again {again:.2f} s, {megabytes / again:.0f} MB/s",
+        "reading the files, cached": f"{raw:.3f} s, {megabytes / raw:.0f} MB/s",
+        "restoring needs beyond the model": f"{more:.0f} MB",
+        "from the process' start to its first step's end": f"{time.time() - arguments.began:.1f} s",
+    }
 
 
 def main():
@@ -58,53 +117,26 @@ def main():
     parser.add_argument("--preset", default="S/16")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--saves", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--every", type=int, default=50)
+    parser.add_argument("--restart", help=argparse.SUPPRESS)
+    parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    size = arguments.image_size
-    images = np.zeros((arguments.batch, size, size, 3), "float32")
-    labels = np.zeros(arguments.batch, "int32")
-
-    model = make_model(arguments)
-    began = time.perf_counter()
-    model.train_on_batch(images, labels)
-    first = time.perf_counter() - began
-    step, step_processor = seconds(lambda: model.train_on_batch(images, labels), arguments.steps)
+    if arguments.restart:
+        print(json.dumps(restart(arguments, arguments.restart)))
+        return
     with tempfile.TemporaryDirectory() as folder:
-        store, blocked, wall, processor = CheckpointStore(folder), [], [], []
-        for number in range(arguments.saves):
-            began, began_processor = time.perf_counter(), time.process_time()
-            store.save(model, number)
-            blocked.append(time.perf_counter() - began)
-            store.wait()
-            wall.append(time.perf_counter() - began)
-            processor.append(time.process_time() - began_processor)
-        newest = sorted(Path(folder).glob("step-*"))[-1]
-        raw, _ = seconds(lambda: read_all(newest), 3)
-        megabytes = read_all(newest) / 1e6
-        before = peak()
-        restoring, _ = seconds(lambda: store.restore(model), 3)
-        more = peak() - before
-    kept, spent = statistics.median(blocked), statistics.median(processor)
-    rows = {
-        "a step": f"{step:.3f} s ({step_processor:.3f} s of processors)",
-        "the first step": f"{first:.2f} s",
-        "a checkpoint": f"{megabytes:.0f} MB",
-        "a save blocks training": f"{kept:.3f} s",
-        f"that of {arguments.every} steps": f"{100 * kept / (arguments.every * step):.2f} %",
-        "a save, to the disk": f"{statistics.median(wall):.2f} s ({spent:.2f} s of processors)",
-        f"its processor time of that of {arguments.every} steps": (
-            f"{100 * spent / (arguments.every * step_processor):.2f} %"
-        ),
-        "restoring": f"{restoring:.2f} s, {megabytes / restoring:.0f} MB/s",
-        "reading the files (cached)": f"{raw:.3f} s, {megabytes / raw:.0f} MB/s",
-        "restoring needs more memory": f"{more:.0f} MB",
-        "restored to a step's end, compiled": f"{restoring + step:.2f} s",
-    }
-    print(
-        f"| {arguments.preset}, {keras.backend.backend()}, batch {arguments.batch} | |\n|---|---|"
-    )
+        rows = saving(arguments, folder)
+        asked = ["--preset", arguments.preset, "--image-size", str(arguments.image_size)]
+        asked += ["--batch", str(arguments.batch), "--restart", folder]
+        done = subprocess.run(
+            [sys.executable, __file__, *asked, "--began", str(time.time())],
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        rows |= json.loads(done.stdout.splitlines()[-1])
+    print(f"| {arguments.preset}, {keras.backend.backend()}, batch {arguments.batch} | |")
+    print("|---|---|")
     for name, value in rows.items():
         print(f"| {name} | {value} |")
 

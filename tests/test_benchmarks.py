@@ -27,9 +27,9 @@ MINIATURES = {
     "checkpointing.py": (
         [
             *("--preset", "mu/8", "--image-size", "16", "--batch", "3"),
-            *("--steps", "1", "--saves", "1"),
+            *("--steps", "1", "--rounds", "1"),
         ],
-        "| a save blocks training |",
+        "| restoring needs beyond the model |",
     ),
     "law_coverage.py": (["--studies", "2", "--resamples", "20"], "| seeds |"),
     "curve_extrapolation.py": (["--curves", "1", "--no-paper"], "| fit_curve |"),
