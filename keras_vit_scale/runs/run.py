@@ -18,7 +18,6 @@ Runs stand above `evaluation`, whose classifier is what they end with, and below
 """
 
 import contextlib
-import datetime
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from keras_vit_scale.data import BadImageError, Source
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.planning import training_costs
+from keras_vit_scale.runs.begun_cooldown import make_event, read_cooldown, write_cooldown
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.images import open_data
 from keras_vit_scale.runs.origin import BRANCH, images_seen, read_origin
@@ -151,7 +151,7 @@ def _begin(
     config: TrainConfig, plan: Plan, out: Path, source: Source
 ) -> tuple[keras.Model, Cooldown | None]:
     """The model as it is before the first step, and the callback for an event yet to come."""
-    event = None if (out / "cooldown.json").is_file() else make_event(config, plan)
+    event = make_event(config, plan, out)
     keras.utils.set_random_seed(config.seed)
     return build_model(config, source.class_names), event
 
@@ -175,28 +175,6 @@ def check_folder(config: TrainConfig, out: Path, free: tuple[str, ...] = FREE) -
             f"{out} holds a run with other settings: {'; '.join(reasons)}. "
             "Take another folder, or the settings of that run."
         )
-
-
-def make_event(config: TrainConfig, plan: Plan) -> Cooldown | None:
-    """The callback that begins the cooldown when an event says so; `None` if none may.
-
-    Raises:
-        ValueError: If the deadline is past.
-    """
-    if not plan.by_event:
-        return None
-    deadline = None if config.deadline is None else config.deadline_time()
-    if deadline is not None and deadline <= datetime.datetime.now(datetime.UTC):
-        raise ValueError(
-            "`deadline` must lie in the future: give a later one, or none. "
-            f"Received: deadline={config.deadline!r}"
-        )
-    return Cooldown(
-        plan.cooldown,
-        at_step=plan.planned_cooldown(),
-        deadline=deadline,
-        when_file=config.cool_down_file,
-    )
 
 
 class Run:
@@ -399,8 +377,7 @@ class Run:
     def _record_cooldown(self, step: int) -> None:
         """Writes down what an event began, so that a run that goes on begins it there too."""
         if self.event is not None and self.event.start is not None and step >= self.event.start:
-            record = {"begins": self.event.start, "ends": self.event.total}
-            write_text(self.out / "cooldown.json", json.dumps(with_format("cooldown", record)))
+            write_cooldown(self.out, self.event)
             self.event = None
 
     def _finish(self, step: int) -> dict[str, Any]:
@@ -444,14 +421,6 @@ class Run:
             pooling=self.config.pooling,
             num_classes=len(self.source.class_names),
         )
-
-
-def read_cooldown(out: Path) -> dict[str, Any] | None:
-    """Where an event began the cooldown of a run and where that ends, if one did."""
-    record = out / "cooldown.json"
-    if not record.is_file():
-        return None
-    return without_format("cooldown", json.loads(record.read_text(encoding="utf-8")), record)
 
 
 class _BetweenSteps(StepCounter):
