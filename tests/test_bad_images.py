@@ -271,7 +271,7 @@ def test_by_default_the_file_is_named_and_the_run_can_go_on_without_it(folders, 
     _, held_out = hold_out(ImageFolder(config.data), 7)
     spoilt = str(held_out.source.files[held_out.indices[0]])
     Path(spoilt).write_bytes(b"")
-    with pytest.raises(RunError, match=r"Cannot read the image .* the file is empty\. Mend or"):
+    with pytest.raises(RunError, match=r"Cannot read the image .* the file is empty\. Replace"):
         train(config, tmp_path / "run")
     arguments = ["train", config.size, "--data", config.data, "--steps", "3", "--out"]
     arguments += [str(tmp_path / "other"), "--image-size", "8", "--batch-size", "13"]

@@ -20,6 +20,7 @@ from keras_vit_scale.training.checkpoints import (
     CheckpointError,
     CheckpointStore,
     Keep,
+    manifest,
     restore_folder,
     restoring,
     training_state,
@@ -30,7 +31,7 @@ from keras_vit_scale.training.checkpoints.chunks import (
     read_region,
     write_chunks,
 )
-from keras_vit_scale.training.checkpoints.manifest import MANIFEST, read_manifest
+from keras_vit_scale.training.checkpoints.manifest import MANIFEST, DamagedError, read_manifest
 from keras_vit_scale.training.checkpoints.state import Piece, set_metrics
 from keras_vit_scale.training.checkpoints.storage import LocalFolder, open_folder
 from keras_vit_scale.training.diverged import DivergedError
@@ -148,16 +149,25 @@ def test_the_copy_is_of_the_moment(tmp_path):
     assert_same(expected, state_of(other))
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """Checkpoints of steps 1 and 2, and the states that they hold."""
-    model, store, states = make_model(), CheckpointStore(tmp_path / "store"), {}
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with checkpoints of steps 1 and 2, and the states that they hold."""
+    keras.utils.set_random_seed(7)
+    model, states = make_model(), {}
+    store = CheckpointStore(tmp_path_factory.mktemp("trained") / "store")
     for step in (1, 2):
         train(model, step)
         store.save(model, step)
         states[step] = state_of(model)
     store.wait()
-    return store, states
+    return store.folder.path, states
+
+
+@pytest.fixture
+def saved(trained, tmp_path):
+    """A copy of these checkpoints, and the states that they hold."""
+    shutil.copytree(trained[0], tmp_path / "store")
+    return CheckpointStore(tmp_path / "store"), trained[1]
 
 
 def flip_bit(path, place, bit=0):
@@ -214,7 +224,9 @@ def test_damage_is_told_and_changes_nothing(damage, message, saved):
 
 def test_a_later_format_is_refused_with_the_cure(saved):
     """And not deleted, or passed over for the one before, as a damaged one is."""
-    (saved[0].folder.path / "step-00000002" / MANIFEST).write_text('{"format": 3}')
+    content = {"format": 3, "novel": True}
+    content["blake2b"] = manifest._digest(content)
+    (saved[0].folder.path / "step-00000002" / MANIFEST).write_text(json.dumps(content))
     with pytest.raises(FormatError, match=r"the formats 1 to 2 of a checkpoint.*--upgrade"):
         saved[0].restore(make_model())
 
@@ -230,17 +242,18 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(saved):
     manifest_length = (folder / MANIFEST).stat().st_size
     cases = [(arrays_file(folder), int(p)) for p in rng.choice(places, 300)]
     cases += [(folder / MANIFEST, int(p)) for p in rng.integers(0, manifest_length, 100)]
+    cases += [(folder / MANIFEST, p) for p in range(24)]  # where the format stands
     for path, place in cases:
         bit = int(rng.integers(8))
         flip_bit(path, place, bit)
-        with pytest.raises((CheckpointError, FormatError)):
+        with pytest.raises(DamagedError):
             restore_folder(LocalFolder(folder), model)
         flip_bit(path, place, bit)
     for path in (arrays_file(folder), folder / MANIFEST):
         content = path.read_bytes()
         for length in rng.integers(0, len(content), 50):
             path.write_bytes(content[:length])
-            with pytest.raises(CheckpointError):
+            with pytest.raises(DamagedError):
                 restore_folder(LocalFolder(folder), model)
         path.write_bytes(content)
     assert_same(before, state_of(model))
@@ -328,6 +341,27 @@ def test_what_stays(keep, steps, names, left, tmp_path):
     assert sorted(f.name for f in tmp_path.glob("step-*")) == [f"step-{s:08d}" for s in left]
     for name, step in names.items():
         assert store.restore(model, name).step == step
+
+
+def test_steps_before_those_that_are_there_stay_as_if_they_were_the_last(tmp_path):
+    """As where later ones are damaged, or a study trains an earlier part of its trunk."""
+    store, model = CheckpointStore(tmp_path / "run", Keep(last=2)), make_model()
+    for step in (20, 50, 5, 7, 9):
+        store.save(model, step)
+    store.wait()
+    assert store.steps() == [7, 9, 20, 50]
+
+
+def test_what_a_kill_left_makes_room_before_the_next_save(saved):
+    store, left = saved[0], saved[0].folder_of(1)
+    left.delete(MANIFEST)
+    model = make_model()
+    model.weights[0].assign(model.weights[0] * np.nan)
+    store.save(model, 3)
+    with pytest.raises(DivergedError):
+        store.wait()
+    assert not left.path.exists()
+    assert store.steps() == [2]
 
 
 def test_a_bucket_holds_the_same(saved):

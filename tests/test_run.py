@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -13,14 +15,17 @@ import pytest
 from conftest import TINY, as_numpy, randomise
 
 from keras_vit_scale import ViT
-from keras_vit_scale.data import digits
+from keras_vit_scale.data import digits, hold_out
+from keras_vit_scale.data.identity import digest_of_labels
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.optimizers.decay import decays_by_path
 from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
 from keras_vit_scale.runs.images import open_data
+from keras_vit_scale.runs.ownership import owning
 from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import head_bias, loss_function, make_optimizer
-from keras_vit_scale.runs.start import start_from
+from keras_vit_scale.runs.run import Run
+from keras_vit_scale.runs.start import build_model, start_from
 from keras_vit_scale.training import CheckpointStore, Stopped, Stopping
 from keras_vit_scale.weights import resample_positions
 
@@ -184,15 +189,16 @@ def test_interrupted_in_a_cooldown_that_a_file_began_it_goes_on(tmp_path):
         log_every=1, validation=0, evaluate_every=None, dropout=0.0,
     )  # fmt: skip
 
-    def steer(progress):
-        if progress.done_steps >= 3:
-            signal_file.touch()
-        if (out / "cooldown.json").exists():
-            stopping.request("enough")
+    class Steering(Stopping):
+        """Asked between any two steps, however fast they are."""
 
-    stopping = Stopping()
+        def reason(self):
+            if (out / "checkpoints" / "step-00000003").exists():
+                signal_file.touch()
+            return "enough" if (out / "cooldown.json").exists() else None
+
     with pytest.raises(Stopped, match="stopped by enough"):
-        train(config, out, steer, stopping=stopping)
+        train(config, out, stopping=Steering())
     begun = json.loads((out / "cooldown.json").read_text())
     left_at = CheckpointStore(out / "checkpoints").steps()[-1]
     assert begun["begins"] <= left_at < begun["ends"] == begun["begins"] + 6
@@ -252,11 +258,55 @@ def damage(folder):
 
 
 def test_a_folder_is_one_process_own(finished, tmp_path):
-    from keras_vit_scale.runs.ownership import owning
-
     with owning(tmp_path / "run"), pytest.raises(RunError, match=r"Another process works in.*on"):
         train(CONFIG, tmp_path / "run")
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == [".owner"]
+
+
+def test_images_that_others_were_held_out_of_are_refused(finished, tmp_path):
+    """One that was added or removed changes the split and the order of all."""
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "results.json").unlink()
+    manifest = out / "checkpoints" / "step-00000017" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    source, held_out = open_data(CONFIG)
+    assert content["extra"]["images"] == digest_of_labels(source, held_out)
+    fewer = hold_out(source, 1, seed=0)[0]
+    assert digest_of_labels(fewer, held_out) != digest_of_labels(source, held_out)
+    model = build_model(CONFIG, source.class_names)
+    run = Run(CONFIG, CONFIG.plan(len(source)), out, model, fewer, held_out, None)
+    with pytest.raises(RunError, match=r"run on other images: since its checkpoint of step 17"):
+        run.execute(None)
+
+
+def test_an_end_before_the_step_it_stands_at_is_refused(tmp_path):
+    out = tmp_path / "run"
+    config = dataclasses.replace(CONFIG, steps=None, cool_down_at=6, cooldown=3)
+    with pytest.raises(Stopped):
+        train(config, out, stopping=StopAt(out, 8))
+    with pytest.raises(RunError, match=r"an end at step 7, and .*run holds step 8"):
+        train(dataclasses.replace(config, cool_down_at=4), out)
+
+
+def test_nothing_is_written_in_the_folder_once_it_is_let_go(tmp_path, monkeypatch):
+    """An error leaves the run while a slow save is under way."""
+    whole = CheckpointStore._write_checkpoint
+
+    def slowly(store, *rest):
+        time.sleep(1)
+        whole(store, *rest)
+
+    def interrupt(progress):
+        if progress.doing == "evaluation":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointStore, "_write_checkpoint", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, tmp_path / "run", interrupt)
+    assert not any(thread.name == "checkpoint" for thread in threading.enumerate())
+    with owning(tmp_path / "run"):
+        assert CheckpointStore(tmp_path / "run" / "checkpoints").steps()
 
 
 BAD = {

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -73,6 +75,52 @@ def test_it_can_be_entered_again():
         assert not stopping._done.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
         assert heard(stopping) == "SIGTERM"
+
+
+SAVING = """
+import os, signal, sys, time
+from keras_vit_scale.training import Stopping
+
+with Stopping(grace=20) as stopping:
+    stopping.all_saved({wait})
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("wait", "code", "told"),
+    [
+        ("lambda: None", 75, "SIGTERM: leaving between two steps, with all saved"),
+        ("lambda: OSError(28, 'No space left on device')", 2, "the last save failed: [Errno 28]"),
+        ("lambda: time.sleep(60)", 75, "SIGTERM: leaving without the last save"),
+    ],
+)
+def test_between_two_steps_it_leaves_when_the_last_save_has_ended(wait, code, told):
+    """A save that failed is not passed off as one that can be gone on from."""
+    text = SAVING.format(wait=wait).replace("grace=20", f"grace={1 if '60' in wait else 20}")
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == code
+    assert told in done.stderr
+
+
+def test_a_signal_that_nobody_asked_about_is_not_lost():
+    """It came after the last step: whoever had its handler before is told."""
+    called = []
+    signal.signal(signal.SIGTERM, lambda *_: called.append("SIGTERM"))
+    with Stopping() as stopping:
+        stopping.unsaved()
+        os.kill(os.getpid(), signal.SIGTERM)
+        while stopping._signalled is None:
+            time.sleep(0.001)
+    assert called == ["SIGTERM"]
+    with Stopping() as stopping:
+        stopping.unsaved()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard(stopping) == "SIGTERM"
+    assert called == ["SIGTERM"]
 
 
 def test_in_another_thread_signals_are_left_alone():

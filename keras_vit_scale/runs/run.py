@@ -28,6 +28,7 @@ import keras
 
 from keras_vit_scale.atomic import delete_leftovers, write_text
 from keras_vit_scale.data import BadImageError, Source
+from keras_vit_scale.data.identity import digest_of_labels
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.planning import training_costs
@@ -135,6 +136,9 @@ def train(
                     return run.execute(on_progress)
                 except SpikeError as error:
                     run.go_back(error)
+                finally:
+                    # What still writes into the folder must not outlast the ownership.
+                    run.store.join()
                 # As another process would go on; not with two models in memory.
                 del run, model, event
                 model, event = _begin(config, plan, out, source)
@@ -142,8 +146,8 @@ def train(
         raise RunError(str(error)) from None
     except BadImageError as error:
         raise RunError(
-            f"{error}. Mend or remove the file, or let such images be replaced: "
-            "bad_images='replace'."
+            f"{error}. Replace the file by one that can be read, or let such images be replaced: "
+            "bad_images='replace'. Removed, it would change the order of all the others."
         ) from error
 
 
@@ -199,6 +203,7 @@ class Run:
         self.store = CheckpointStore(out / "checkpoints", plan.keep)
         self.rewinds = Rewinds(out / "rewinds.json")
         self.spikes = self._spikes()
+        self.images = digest_of_labels(source, held_out)
         self.evaluations: list[dict[str, Any]] = []
 
     def execute(self, on_progress: Callable[[Progress], None] | None) -> dict[str, Any]:
@@ -206,6 +211,13 @@ class Run:
         self._begin()
         restored = self._resume()
         step = 0 if restored is None else restored.step
+        end = self._end()
+        if end is not None and step > end:
+            raise RunError(
+                f"A run must not end before it stands. Received: an end at step {end}, and "
+                f"{self.out} holds step {step}. Take a later one, or `branch` from an earlier "
+                "checkpoint."
+            )
         clock = StepClock(self._end(), on_progress, done=step)
         while True:
             self._all_saved()
@@ -250,6 +262,12 @@ class Run:
                 else "Begin the branch in another folder."
             )
             raise RunError(f"{error}. {cure}") from error
+        if restored.extra.get("images", self.images) != self.images:
+            raise RunError(
+                f"{self.out} holds a run on other images: since its checkpoint of step "
+                f"{restored.step} some were added, removed or given other labels, so that others "
+                "would be held out. Bring them back, or take another folder."
+            )
         if restored.step == left:
             # Means since the beginning of the trunk's epoch, perhaps of another loss.
             restored = Restored(restored.step, {}, {})
@@ -320,7 +338,8 @@ class Run:
 
     def _beside(self, step: int) -> dict[str, Any]:
         """What a checkpoint holds beside the model's state."""
-        return {} if self.spikes is None else {"spikes": self.spikes.state()}
+        spikes = {} if self.spikes is None else {"spikes": self.spikes.state()}
+        return {"images": self.images, **spikes}
 
     def go_back(self, error: SpikeError) -> None:
         """Lets the run begin again from the last good checkpoint before a spike.

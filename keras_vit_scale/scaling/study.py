@@ -18,13 +18,15 @@ processes may work on one folder: each trunk, and each cooldown, is one's at a t
 import json
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
 
-from keras_vit_scale.atomic import write_text
+from keras_vit_scale.atomic import replacing, write_text
+from keras_vit_scale.data.identity import digest_of_labels
 from keras_vit_scale.evaluation import extract_features, representation
 from keras_vit_scale.formats import with_format
 from keras_vit_scale.models import ViT
@@ -45,7 +47,7 @@ from keras_vit_scale.scaling.study_data import StudyData, open_data
 from keras_vit_scale.schedules.branching import Branching
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.callbacks.steps import steps_done
-from keras_vit_scale.training.checkpoints.manifest import CheckpointError
+from keras_vit_scale.training.checkpoints.manifest import CheckpointError, DamagedError
 from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.state import set_metrics
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
@@ -158,6 +160,12 @@ class Run:
         self.label = f"{size} seed {seed}"
         # Steps at which a cooldown left the trunk have names, and stay.
         self.trunk = CheckpointStore(self.folder / "trunk", Keep(last=2))
+        self.damaged: set[int] = set()
+        self.images = digest_of_labels(
+            data.upstream,
+            data.validation,
+            *(part for probe in data.probes.values() for part in (probe.train, probe.test)),
+        )
 
     def unfinished(self) -> list[int]:
         """Durations without a result."""
@@ -172,9 +180,13 @@ class Run:
 
     def trunk_plan(self) -> list[tuple[int, int]]:
         """Stretches (start, stop) of the trunk that the missing branches still need."""
-        saved = set(self.trunk.steps())
+        saved = self.saved()
         wanted = {self.config.branch_step(d) for d in self.unfinished()} - saved
         return trunk_stretches(wanted, saved)
+
+    def saved(self) -> set[int]:
+        """Steps of the trunk's checkpoints that are not known to be damaged."""
+        return set(self.trunk.steps()) - self.damaged
 
     def steps_left(self) -> int:
         """Training steps that `execute` will do, trunk and cooldowns."""
@@ -184,7 +196,7 @@ class Run:
     def ready(self, duration: int) -> bool:
         """Whether the trunk has the checkpoint that a branch begins at, and keeps it."""
         step = self.config.branch_step(duration)
-        return step in self.trunk.names().values() and step in self.trunk.steps()
+        return step in self.trunk.names().values() and step in self.saved()
 
     def execute(self, clock: StepClock) -> bool:
         """Trains the trunk as far as a missing branch needs it, then each missing branch.
@@ -208,6 +220,9 @@ class Run:
                 if mine:
                     self._grow_trunk(training, clock)
                     done = True
+        for duration in set(self.config.durations) - set(self.unfinished()):
+            # Of a process that was killed between a result and this.
+            shutil.rmtree(self.branch(duration) / "checkpoints", ignore_errors=True)
         for duration in self.unfinished():
             if self.ready(duration):
                 with claiming(self.branch(duration)) as mine:
@@ -239,11 +254,15 @@ class Run:
         for duration in self.config.durations:
             # Before they are there, so that no kill comes between a checkpoint and its name.
             self.trunk.name(self.config.branch_step(duration), f"cooldown to {duration}")
-        for start, stop in self.trunk_plan():
+        while plan := self.trunk_plan():
+            start, stop = plan[0]
             model, restored = training().model, None
             if start != steps_done(model):
-                restored = self._restore(model, self.trunk, start)
+                restored = self._restored_trunk(model, start)
+                if restored is None:
+                    continue  # from the one before
             self._train(model, self.trunk, stop, f"{self.label}: trunk", clock, restored)
+            self.damaged.discard(stop)
 
     def _cool_down(self, training, duration, clock):
         model, rate, features = training
@@ -251,17 +270,21 @@ class Run:
         branch_step = self.config.branch_step(duration)
         rate.cool_down(duration, duration - branch_step)
         begun = CheckpointStore(self.branch(duration) / "checkpoints", Keep(last=2))
-        if begun.steps():
-            restored = self._restore(model, begun, None)
-        else:
-            restored = self._restore(model, self.trunk, branch_step)
+        restored = self._restored_cooldown(model, begun)
+        if restored is None:
+            restored = self._restored_trunk(model, branch_step)
+            if restored is None:
+                return  # until the trunk has been trained to it again
+            # The trunk's means are not the cooldown's.
+            restored = Restored(restored.step, {}, {})
         doing = f"{self.label}: cooldown to {duration}"
         loss = self._train(model, begun, duration, doing, clock, restored)
         clock.say(f"{self.label}: probe at {duration}")
         folder = self.branch(duration)
         # The file tells this branch's own schedule.
         model.optimizer.learning_rate = self.config.schedule(self.size, duration)
-        model.save(folder / "model.keras", include_optimizer=False)
+        with replacing(folder / "model.keras", ".keras") as new:
+            model.save(new, include_optimizer=False)
         model.optimizer.learning_rate = rate
         result = {
             **self._costs(duration),
@@ -283,7 +306,7 @@ class Run:
         }
         text = json.dumps(with_format("study result", result), indent=1)
         write_text(folder / "result.json", text)
-        shutil.rmtree(folder / "checkpoints")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _upstream_error(self, model):
         """Part of the validation images that is given a wrong class, or `None`."""
@@ -316,11 +339,37 @@ class Run:
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
 
-    def _restore(self, model: keras.Model, store: CheckpointStore, step: int | None) -> Restored:
+    def _restored_trunk(self, model: keras.Model, step: int) -> Restored | None:
+        """What the trunk's checkpoint of a step holds; `None` if it is damaged."""
         try:
-            return store.restore(model, step)
+            return self._restored(model, self.trunk, step)
+        except DamagedError as error:
+            warnings.warn(f"{error}. The trunk is trained to it again.", stacklevel=2)
+            self.damaged.add(step)
+            return None
+
+    def _restored_cooldown(self, model: keras.Model, begun: CheckpointStore) -> Restored | None:
+        """What the last whole checkpoint of a cooldown holds; `None` if there is none."""
+        try:
+            return self._restored(model, begun, None) if begun.steps() else None
+        except DamagedError as error:
+            warnings.warn(f"{error}. The cooldown begins again.", stacklevel=2)
+            return None
+
+    def _restored(self, model: keras.Model, store: CheckpointStore, step: int | None) -> Restored:
+        try:
+            restored = store.restore(model, step)
+        except DamagedError:
+            raise
         except CheckpointError as error:
             raise StudyError(f"{error}. Delete that folder to train to this step again.") from error
+        if restored.extra.get("images", self.images) != self.images:
+            raise StudyError(
+                f"{store.folder} was trained on other images: since then some were added, removed "
+                "or given other labels, so that others would be held out. Bring them back, or take "
+                "another folder."
+            )
+        return restored
 
     def _train(self, model, store, stop, doing, clock, restored):
         if restored is not None and restored.step == stop:
@@ -330,7 +379,11 @@ class Run:
         if self.stopping is not None:
             self.stopping.all_saved(store.join)
         saving = Saving(
-            store, self.config.checkpoint_every, stopping=self.stopping, restored=restored
+            store,
+            self.config.checkpoint_every,
+            stopping=self.stopping,
+            extra=lambda step: {"images": self.images},
+            restored=restored,
         )
         try:
             loss = train_steps(
@@ -348,6 +401,9 @@ class Run:
             raise StudyError(
                 f"{doing} at a peak rate of {self.config.peak(self.size)}: {error}"
             ) from error
+        finally:
+            # What still writes into the folder must not outlast the claim.
+            store.join()
         if self.stopping is not None:
             self.stopping.all_saved(store.join)
         return loss

@@ -53,8 +53,10 @@ def train_steps(
             verbose=0,
             callbacks=callbacks,
         )
-    except Exception:
-        if told.error is not None:
+    except Exception as error:
+        # What TensorFlow makes of an item's own; anything else is not about the item, which
+        # may lie several batches ahead.
+        if told.error is not None and type(error).__module__.startswith("tensorflow"):
             raise told.error from None
         raise
     loss = history.history["loss"][-1]

@@ -20,6 +20,8 @@ from keras_vit_scale.training.time_spans import seconds
 RESUMABLE = 75
 #: Exit code after an interrupt from the keyboard, as shells have it.
 INTERRUPTED = 130
+#: Exit code of one whose last save failed: not to be started again before that is mended.
+FAILED = 2
 
 
 class Stopped(Exception):  # noqa: N818  (nothing went wrong)
@@ -88,15 +90,18 @@ class Stopping:
         self.limit = None if time_limit is None else seconds(time_limit, "time_limit")
         self._began = time.monotonic()
         self._signalled: str | None = None
+        # A signal that nobody has asked about.
+        self._unheeded: signal.Signals | None = None
         self._reserve = 0.0
         # Nothing is lost before training begins.
-        self._wait: Callable[[], None] | None = lambda: None
+        self._wait: Callable[[], BaseException | None] | None = lambda: None
         self._lock = threading.Lock()
         self._done = threading.Event()
 
     def reason(self) -> str | None:
         """Why to stop now: "SIGTERM", "SIGINT", "the time limit"; or `None`."""
         if self._signalled is not None:
+            self._unheeded = None
             return self._signalled
         if self._left() <= self._reserve:
             return "the time limit"
@@ -110,9 +115,10 @@ class Stopping:
         """Says how long saving and leaving takes, which the time limit leaves room for."""
         self._reserve = max(self._reserve, seconds)
 
-    def all_saved(self, wait: Callable[[], None]) -> None:
+    def all_saved(self, wait: Callable[[], BaseException | None]) -> None:
         """Says that from here on nothing would be lost: until `unsaved`, a signal ends the
-        process as soon as `wait`, for a save under way, returns.
+        process as soon as `wait`, for a save under way, returns: with what kept it from its
+        end, if anything did.
         """
         self._wait = wait
 
@@ -130,13 +136,15 @@ class Stopping:
         if threading.current_thread() is threading.main_thread():
             self._pipe = os.pipe()
             os.set_blocking(self._pipe[1], False)
+            self._earlier_fd = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            self._listener = threading.Thread(target=self._listen, name="signals", daemon=True)
+            self._listener.start()
+            # Last, when there is somebody to hear what these handlers ignore.
             self._earlier = {
                 number: signal.signal(number, lambda *_: None)
                 for number in (signal.SIGTERM, signal.SIGINT)
                 if signal.getsignal(number) is not signal.SIG_IGN
             }
-            self._earlier_fd = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-            threading.Thread(target=self._listen, name="signals", daemon=True).start()
         if self.limit is not None:
             threading.Thread(target=self._watch_limit, name="time limit", daemon=True).start()
         return self
@@ -149,11 +157,15 @@ class Stopping:
     ) -> None:
         self._done.set()
         if hasattr(self, "_earlier"):
-            signal.set_wakeup_fd(self._earlier_fd)
             for number, handler in self._earlier.items():
                 # Python does not know a handler that another language installed.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.set_wakeup_fd(self._earlier_fd)
             os.close(self._pipe[1])
+            self._listener.join()
+            if kind is None and self._unheeded is not None:
+                # It came after the last step: what is next has to act on it.
+                signal.raise_signal(self._unheeded)
 
     def _listen(self):
         """Acts on each signal; ends when the pipe is closed."""
@@ -162,7 +174,8 @@ class Stopping:
             while number := pipe.read(1):
                 if number[0] not in heard:
                     continue
-                name = signal.Signals(number[0]).name
+                self._unheeded = signal.Signals(number[0])
+                name = self._unheeded.name
                 if self._signalled is not None:
                     self._leave(name, "at once")
                 self._signalled = name
@@ -183,12 +196,21 @@ class Stopping:
         while not self._done.wait(0.05):
             with self._lock:
                 if self._wait is not None:
-                    waiter = threading.Thread(target=self._wait, daemon=True)
-                    waiter.start()
-                    waiter.join(max(0.0, end - time.monotonic()))
-                    self._leave(reason, "between two steps, with all saved")
+                    self._leave_when_saved(reason, self._wait, end)
             if time.monotonic() > end:
                 self._leave(reason, "without the present step, which took too long")
+
+    def _leave_when_saved(self, reason, wait, end):
+        ended: list[BaseException | None] = []
+        waiter = threading.Thread(target=lambda: ended.append(wait()), daemon=True)
+        waiter.start()
+        waiter.join(max(0.0, end - time.monotonic()))
+        if not ended:
+            self._leave(reason, "without the last save, which took too long")
+        if ended[0] is not None:
+            say(f"error: {reason}, and the last save failed: {ended[0]}")
+            os._exit(FAILED)
+        self._leave(reason, "between two steps, with all saved")
 
     def _leave(self, reason, how):
         say(f"{reason}: leaving {how}; the same command goes on from the last checkpoint")

@@ -1,7 +1,7 @@
 """Other libraries' models with random weights, and what they compute, for a test of parity.
 
-    pip install torch==2.13.0
-    pip install timm "transformers<5" keras keras-hub
+    pip install torch==2.13.0 "transformers<5" keras keras-hub pillow
+    pip install --no-deps timm
     python tests/references/make.py FOLDER
     KERAS_VIT_SCALE_REFERENCES=FOLDER KERAS_BACKEND=jax pytest tests/test_weights_parity.py
 
@@ -10,6 +10,7 @@ library saves it and `reference.npz`: images, logits or none, features. It takes
 2 GB. With a folder of models that a test has written as its second argument, it runs those instead.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,7 +18,11 @@ import sys
 import zlib
 from pathlib import Path
 
+import no_torchvision
 import numpy as np
+
+if importlib.util.find_spec("torchvision") is None:
+    no_torchvision.install()
 
 
 def rng_of(case):

@@ -17,7 +17,7 @@ import keras
 import ml_dtypes  # noqa: F401  (teaches NumPy the names of bfloat16 and its kin)
 import numpy as np
 
-from keras_vit_scale.formats import check_format, with_format
+from keras_vit_scale.formats import FormatError, check_format, with_format
 from keras_vit_scale.training.checkpoints.chunks import Chunk, check_chunks, digest
 from keras_vit_scale.training.checkpoints.storage import Folder, read_bytes, write_bytes
 from keras_vit_scale.weights.safetensors_file import read_header
@@ -29,6 +29,10 @@ ARRAYS = "arrays.safetensors"
 
 class CheckpointError(Exception):
     """A checkpoint that is damaged, or belongs to something else."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that is damaged, or not all there."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Manifest:
                 for name, entry in self.arrays.items()
             },
         }
-        content = with_format("checkpoint", {"blake2b": _digest(content), **content})
+        content = with_format("checkpoint", content)
+        content["blake2b"] = _digest(content)
         write_bytes(folder, file, json.dumps(content).encode())
 
 
@@ -88,27 +93,31 @@ def read_manifest(folder: Folder, file: str = MANIFEST) -> Manifest:
     """The manifest of a checkpoint.
 
     Raises:
-        CheckpointError: If there is none, or it is damaged.
+        DamagedError: If there is none, or it is damaged.
         FormatError: If it is of a later format.
     """
     try:
         content = json.loads(read_bytes(folder, file))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"No readable checkpoint in {folder}: {error}") from error
-    known = content.get("format") if isinstance(content, dict) else None
-    check_format("checkpoint", known, f"{folder}/{file}")
+        raise DamagedError(f"No readable checkpoint in {folder}: {error}") from error
     try:
-        return _read_format_1(folder, content) if known == 1 else _read_format_2(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
+        known = content["format"]
+        if known == 1:
+            return _read_format_1(folder, content)
+        # Of later formats too, so that a damaged number is not taken for one.
+        if content.pop("blake2b") != _digest(content):
+            raise ValueError("it does not have the digest it was saved with")
+        check_format("checkpoint", known, f"{folder}/{file}")
+        return _read_format_2(content)
+    except FormatError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise DamagedError(
             f"The manifest in {folder} is damaged: {type(error).__name__}: {error}"
         ) from error
 
 
 def _read_format_2(content):
-    without = {k: v for k, v in content.items() if k not in ("format", "blake2b")}
-    if content["blake2b"] != _digest(without):
-        raise ValueError("it does not have the digest it was saved with")
     arrays = {
         name: Entry(
             tuple(entry["shape"]),

@@ -12,6 +12,7 @@ import numpy as np
 from keras_vit_scale.training.checkpoints.chunks import read_region
 from keras_vit_scale.training.checkpoints.manifest import (
     CheckpointError,
+    DamagedError,
     Entry,
     check_arrays,
     read_manifest,
@@ -40,8 +41,9 @@ def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False
         folder, model, other_seeds: As in `CheckpointStore.restore`.
 
     Raises:
-        CheckpointError: If it is incomplete, damaged or another model's; the model is as
-            it was then. And if it was deleted meanwhile: the model may have a part of it.
+        DamagedError: If it is incomplete or damaged; the model is as it was then.
+        CheckpointError: If it is another model's, as well. And if it was deleted meanwhile:
+            the model may have a part of it.
     """
     manifest = read_manifest(folder)
     state = training_state(model)
@@ -61,16 +63,12 @@ def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False
             problems.append(f"{name} is {entry.shape}, the model's {tuple(variable.shape)}")
         elif not _same_kind(entry.dtype, np.dtype(variable.dtype)):
             problems.append(f"{name} is {entry.dtype.name}, the model's {variable.dtype}")
-    if not problems:
-        problems += check_arrays(folder, manifest)
-    problems += [n for n, e in manifest.arrays.items() if not _covers(e.chunks, e.shape)]
     if problems:
-        more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
-        raise CheckpointError(
-            f"The checkpoint {folder} cannot be restored: "
-            + "; ".join(sorted(problems)[:TOLD])
-            + more
-        )
+        raise CheckpointError(_told(folder, problems))
+    damages = check_arrays(folder, manifest)
+    damages += [n for n, e in manifest.arrays.items() if not _covers(e.chunks, e.shape)]
+    if damages:
+        raise DamagedError(_told(folder, damages))
     try:
         for name, variable in state.items():
             _assign(variable, folder, entries[name])
@@ -82,6 +80,12 @@ def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} was deleted while it was restored") from error
     return Restored(manifest.step, metrics, manifest.extra)
+
+
+def _told(folder: Folder, problems: list[str]) -> str:
+    more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
+    first = "; ".join(sorted(problems)[:TOLD])
+    return f"The checkpoint {folder} cannot be restored: {first}{more}"
 
 
 def _unnumbered(arrays: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...]]]:

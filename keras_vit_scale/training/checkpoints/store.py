@@ -26,6 +26,7 @@ from keras_vit_scale.training.checkpoints.chunks import write_chunks
 from keras_vit_scale.training.checkpoints.manifest import (
     MANIFEST,
     CheckpointError,
+    DamagedError,
     Entry,
     Manifest,
     about_here,
@@ -141,7 +142,10 @@ class CheckpointStore:
         """Steps by their names."""
         if not self.folder.has(NAMES):
             return {}
-        content = json.loads(read_bytes(self.folder, NAMES))
+        try:
+            content = json.loads(read_bytes(self.folder, NAMES))
+        except ValueError as error:
+            raise CheckpointError(f"{self.folder}/{NAMES} is damaged: {error}") from error
         return dict(without_format("names", content, f"{self.folder}/{NAMES}")["names"])
 
     def name(self, step: int, name: str) -> None:
@@ -195,7 +199,10 @@ class CheckpointStore:
         said = json.loads(json.dumps(dict(extra or {}), allow_nan=False))
         process, processes = place_among_processes()
         if process == 0:
-            # What a killed process left, or a checkpoint that is to be replaced.
+            # What a killed process left, whose space may be needed, and a checkpoint that is
+            # to be replaced.
+            for unfinished in {each for each, _ in self._folders()} - set(self.steps()):
+                self._delete(unfinished)
             self._delete(step)
             self.folder_of(step).make()
         if processes > 1:
@@ -219,10 +226,11 @@ class CheckpointStore:
             failure, self._failure = self._failure, None
             raise failure
 
-    def join(self) -> None:
-        """Waits for the last save, however it ends."""
+    def join(self) -> BaseException | None:
+        """Waits for the last save, however it ends; what kept it from its end, if anything."""
         if self._writer is not None:
             self._writer.join()
+        return self._failure
 
     def _write(self, step, arrays, shapes, dtypes, extra, name):
         try:
@@ -231,7 +239,7 @@ class CheckpointStore:
                 return
             if name is not None:
                 self.name(step, name)
-            self._clean()
+            self._clean(step)
         except BaseException as error:
             # Raised where the run looks next.
             self._failure = error
@@ -260,11 +268,16 @@ class CheckpointStore:
         self.seconds_to_save = max(self.seconds_to_save, 2 * taken)
         _log.info("Checkpoint of step %d: %.1f s", step, taken)
 
-    def _clean(self):
-        """Deletes what is not kept, and what a killed process left unfinished."""
-        kept = {*self.keep.of(self.steps()), *self.names().values()}
-        for step, _ in self._folders():
-            if step not in kept:
+    def _clean(self, saved):
+        """Deletes what is not kept now that a step is saved.
+
+        Of the steps before it, those that would stay if it were the last do: later ones may be
+        damaged, or belong to a part of the run that is not being trained.
+        """
+        steps = self.steps()
+        kept = {*self.keep.of(steps), *self.keep.of([step for step in steps if step <= saved])}
+        for step in steps:
+            if step not in kept and step not in self.names().values():
                 self._delete(step)
 
     def _delete(self, step):
@@ -313,7 +326,7 @@ class CheckpointStore:
         self.wait()
         if step is not None:
             return restore_folder(self.folder_of(self.find(step)), model, other_seeds)
-        problems: dict[int, str] = {}
+        problems: dict[int, CheckpointError] = {}
         # Listed anew each time: who writes here may save another and delete this one meanwhile.
         while left := [each for each in self.steps() if each not in problems]:
             folder = self.folder_of(left[-1])
@@ -321,16 +334,17 @@ class CheckpointStore:
                 restored = restore_folder(folder, model, other_seeds)
             except CheckpointError as error:
                 if is_complete(folder):
-                    problems[left[-1]] = str(error)
+                    problems[left[-1]] = error
                 continue
             for problem in problems.values():
                 warnings.warn(
                     f"{problem}. The checkpoint of step {left[-1]} is taken.", stacklevel=2
                 )
             return restored
-        raise CheckpointError(
-            "; ".join(problems.values()) or f"There is no checkpoint in {self.folder}"
-        )
+        if not problems:
+            raise CheckpointError(f"There is no checkpoint in {self.folder}")
+        damaged = all(isinstance(error, DamagedError) for error in problems.values())
+        raise (DamagedError if damaged else CheckpointError)("; ".join(map(str, problems.values())))
 
 
 def _is_finite(piece: Piece) -> bool:
