@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY, as_numpy, randomise
 
 from keras_vit_scale import ViT
-from keras_vit_scale.data import digits, hold_out
+from keras_vit_scale.data import ArraySource, digits, hold_out, train_batches
 from keras_vit_scale.data.identity import digest_of_labels
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.optimizers.decay import decays_by_path
@@ -27,6 +28,7 @@ from keras_vit_scale.runs.recipe import head_bias, loss_function, make_optimizer
 from keras_vit_scale.runs.run import Run
 from keras_vit_scale.runs.start import build_model, start_from
 from keras_vit_scale.training import CheckpointStore, Stopped, Stopping
+from keras_vit_scale.training.loop import train_steps
 from keras_vit_scale.weights import resample_positions
 
 CONFIG = TrainConfig(
@@ -278,6 +280,47 @@ def test_images_that_others_were_held_out_of_are_refused(finished, tmp_path):
     run = Run(CONFIG, CONFIG.plan(len(source)), out, model, fewer, held_out, None)
     with pytest.raises(RunError, match=r"run on other images: since its checkpoint of step 17"):
         run.execute(None)
+
+
+class Unreadable:
+    """Images that are their own labels, of which one cannot be read."""
+
+    def __init__(self):
+        images = np.zeros((97, 8, 8, 3), "uint8")
+        self.source, self.bad = ArraySource(images, np.arange(97)), None
+        self.met = threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        if index == self.bad:
+            self.met.set()
+            raise OSError("the disk is gone")
+        return self.source[index]
+
+
+def test_what_is_read_ahead_does_not_hide_why_training_was_left():
+    source, transform = Unreadable(), CONFIG.train_transform()
+    batches = iter(train_batches(source, transform, 13, seed=0, stop=5))
+    source.bad = [labels for _, labels in batches][4][0]  # batch 4's first
+    model = build_model(CONFIG, source.class_names)
+    model.compile("sgd", loss_function("softmax", 0.0), jit_compile=False)
+
+    class Leave(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                assert source.met.wait(60)
+                raise Stopped("SIGTERM", 2)
+
+    rest = {"batch_size": 13, "seed": 0, "stop": 9}
+    with pytest.raises(Stopped):
+        train_steps(model, source, transform, callbacks=[Leave()], **rest)
+    with pytest.raises(OSError, match="the disk is gone"):
+        train_steps(model, source, transform, **rest)
 
 
 def test_an_end_before_the_step_it_stands_at_is_refused(tmp_path):

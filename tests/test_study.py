@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_run import damage
 
 from keras_vit_scale.data import digits
 from keras_vit_scale.scaling import (
@@ -181,8 +183,6 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(finished, tmp_path):
 
 @pytest.mark.slow
 def test_more_durations_run_only_what_is_missing(finished, tmp_path):
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(finished[0], out)
     before = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*/*/result.json")}
@@ -194,6 +194,38 @@ def test_more_durations_run_only_what_is_missing(finished, tmp_path):
     assert load_config(out / "study.yaml").durations == (6, 8, 10, 20)
     # From the trunk's step 3 to 4, and the cooldown from there to 8.
     assert reports[-1].total_steps == reports[-1].done_steps == 5
+
+
+@pytest.mark.slow
+def test_a_damaged_trunk_is_trained_to_again_and_ends_the_same(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    expected, size = results_of(out), out / "runs" / "B_w12_d2" / "seed-0"
+    for duration in (6, 20):
+        (size / f"steps-{duration:08d}" / "result.json").unlink()
+    # Where both leave the trunk, of whose other checkpoints some are gone by now.
+    for step in (3, 10):
+        damage(size / "trunk" / f"step-{step:08d}")
+    with pytest.warns(UserWarning, match=r"step-000000(03|10).*The trunk is trained to it again"):
+        run_study(load_config(out / "study.yaml"), out)
+    assert results_of(out) == expected
+
+
+@pytest.mark.slow
+def test_of_a_cooldown_the_loss_is_that_of_its_own_steps(finished, tmp_path):
+    """Although it leaves the trunk at a checkpoint that was saved amid the trunk's steps."""
+    config = dataclasses.replace(
+        load_config(finished[0] / "study.yaml"), sizes=("a",), checkpoint_every=8
+    )
+    to_16, to_20 = (dataclasses.replace(config, durations=(d,)) for d in (16, 20))
+    one, other = tmp_path / "one", tmp_path / "other"
+    run_study(to_16, one)  # whose trunk ends at step 8
+    run_study(to_20, other)  # whose trunk comes by there
+    assert to_16.branch_step(16) == 8
+    assert CheckpointStore(other / "runs" / "a_w8_d1" / "seed-0" / "trunk").steps() == [8, 10]
+    run_study(to_16, other)
+    result = "runs/a_w8_d1/seed-0/steps-00000016/result.json"
+    assert results_of(other)[result] == results_of(one)[result]
 
 
 @pytest.mark.slow
@@ -330,8 +362,6 @@ def test_too_few_points_give_a_reason_instead_of_a_law():
 
 @pytest.mark.slow
 def test_report_escapes_what_it_shows_and_needs_no_network(finished, tmp_path):
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(finished[0], out)
     text = (out / "study.yaml").read_text()
