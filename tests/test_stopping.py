@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 
-import keras_vit_scale_command
 import pytest
 from conftest import numpy_alone
 
+import keras_vit_scale_command
 from keras_vit_scale.cli.entry import VERBS, Group
 from keras_vit_scale.training import Stopping
 

@@ -201,7 +201,7 @@ def _with_points_in_steps(config: TrainConfig, step: int, seen: int, images: int
     The trunk's part of the run may have had another batch size. The nearest step is taken, as
     in a run.
     """
-    points = {}
+    points: dict[str, Any] = {}
     for name in ("steps", "cool_down_at"):
         duration = getattr(config, name)
         amount, unit = parse(duration) if isinstance(duration, str) else (0, "steps")
