@@ -16,7 +16,7 @@ COLUMNS = ("file", "reason")
 class Ledger:
     """Bad images by their names, with the reason that was found first.
 
-    A line is added under a lock and in one piece, and is on the disk before `note` returns; of
+    A line is added under a lock, and is whole on the disk when `note` returns without an error; of
     a piece that a full disk or a crash left, the next writer disposes.
 
     Args:
