@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -232,6 +233,25 @@ def test_a_ledger_outlives_what_happens_to_it(tmp_path):
     path.write_text("step,loss,rate\n")
     with pytest.raises(ValueError, match=r"must have the columns file, reason.*l\.csv"):
         Ledger(path).note("a.jpg", "broken")
+
+
+@numpy_alone
+def test_a_full_disk_that_takes_a_part_of_a_line_is_told(tmp_path):
+    """A file may become no longer, which the first write past the end does not tell."""
+    path = tmp_path / "l.csv"
+    ledger = Ledger(path)
+    ledger.note("a.jpg", "broken")
+    before = path.read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            ledger.note("b.jpg", "broken")
+        assert path.read_text() == before + "b.jpg"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ledger.note("b.jpg", "broken") == 2
+    assert path.read_text() == before + "b.jpg,broken\n"
 
 
 KILLED = """

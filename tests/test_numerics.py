@@ -1,5 +1,6 @@
 """Runs whose numbers go wrong: poisoned batches, leaps of the loss, and what is done about it."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -12,16 +13,18 @@ from test_run import CONFIG, StopAt, assert_same_end
 
 from keras_vit_scale import AdamW
 from keras_vit_scale.runs import RunError, TrainConfig, train
-from keras_vit_scale.runs.rewinds import Rewinds
+from keras_vit_scale.runs.rewinds import BEFORE, RewindAtSpikes, Rewinds, SpikeError
 from keras_vit_scale.training import (
     CheckpointStore,
     DivergedError,
     FiniteLoss,
+    Keep,
     LossSpikes,
     Stopped,
 )
+from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.checkpoints import CheckpointError
-from keras_vit_scale.training.spikes import HISTORY, LEAST, is_spike
+from keras_vit_scale.training.spikes import HISTORY, LEAST, Spike, is_spike
 
 # What a leap is: a pure function of a curve
 
@@ -265,6 +268,45 @@ def test_a_run_goes_back_to_before_a_leap_and_leaves_its_images_out(rewound):
     assert log["loss"].max() < 3.3
     assert Rewinds(rewound / "rewinds.json").offset(39) == 0
     assert Rewinds(rewound / "rewinds.json").offset(40) == 12 * 13
+
+
+@pytest.mark.parametrize("stop", [None, 71, 72])
+def test_what_a_leap_goes_back_to_stays_until_its_window_begins(stop, tmp_path, rng):
+    """Windows of 3 steps, checkpoints of 10 of which one is kept, stopped before or at step 72.
+
+    A leap in steps 73 to 75 goes back to 70, whatever was saved since.
+    """
+    store = CheckpointStore(tmp_path, Keep(last=1))
+    model = linear(keras.optimizers.SGD(0.0))
+    x, y = np.zeros((90, 5)), np.ones((90, 3))
+    y[73] = 9
+    spikes = None
+    for part in (slice(0, 61), slice(61, stop), slice(stop, 90))[: 3 if stop else 2]:
+        before, spikes = spikes, RewindAtSpikes(3, store, 10)
+        if before is not None:
+            spikes.set_state(before.state())
+        saving = Saving(store, 10)
+        with pytest.raises(SpikeError) if part.stop in (90, None) else contextlib.nullcontext():
+            model.fit(
+                x[part], y[part], batch_size=1, shuffle=False, verbose=0,
+                callbacks=[spikes, saving],
+            )  # fmt: skip
+        saving.save_last()
+        store.wait()
+    assert 70 in store.steps()
+
+
+def test_a_leap_in_the_rest_of_a_window_goes_back_as_far_whatever_else_is_kept(tmp_path):
+    """After a return to step 70, in the window from 69 on, whose step 70 was no part of a leap."""
+    for kept in ((60, 70), (70,)):
+        store = CheckpointStore(tmp_path / str(kept))
+        for step in kept:
+            store.save(linear(keras.optimizers.SGD(0.0)), step)
+        store.wait()
+        store.name(70, BEFORE)
+        with pytest.raises(SpikeError) as found:
+            RewindAtSpikes(3, store, 10)._go_back(Spike(69, 72, loss=9, usual=1))
+        assert found.value.to == 70
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """`Stopping` among the other users of a process' signals, with real signals."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import time
 import pytest
 from conftest import numpy_alone
 
+import keras_vit_scale_command
+from keras_vit_scale.cli.entry import VERBS, Group
 from keras_vit_scale.training import Stopping
 
 pytestmark = numpy_alone
@@ -134,3 +137,36 @@ def test_in_another_thread_signals_are_left_alone():
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def listens(verb):
+    """Whether a verb of the command, or one of its group, trains within `Stopping`."""
+    functions = verb.verbs.values() if isinstance(verb, Group) else [verb]
+    return any("Stopping(" in inspect.getsource(function) for function in functions)
+
+
+RESUMING = [word for word, verb in VERBS.items() if listens(verb)]
+
+EARLY = """
+import os, sys
+import keras_vit_scale_command as starter
+
+# Stands for the imports, which take seconds.
+starter.choose_backend = lambda: os.kill(os.getpid(), int(sys.argv.pop()))
+starter.main()
+"""
+
+
+@pytest.mark.parametrize("word", RESUMING)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_before_training_the_exit_code_says_that_the_same_command_goes_on(word, number, code):
+    """Of every verb that listens while it trains."""
+    assert {"train", "branch"} < set(RESUMING)
+    folder = os.path.dirname(keras_vit_scale_command.__file__)
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, word, str(int(number))], cwd=folder, check=False,
+        capture_output=True, text=True, timeout=60,
+        # A script that starts tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr

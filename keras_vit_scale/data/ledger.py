@@ -16,7 +16,7 @@ COLUMNS = ("file", "reason")
 class Ledger:
     """Bad images by their names, with the reason that was found first.
 
-    A line is added under a lock and in one piece, and is on the disk before `note` returns; of
+    A line is added under a lock, and is whole on the disk when `note` returns without an error; of
     a piece that a full disk or a crash left, the next writer disposes.
 
     Args:
@@ -63,14 +63,16 @@ class Ledger:
 
     def _add(self, path: Path, name: str, reason: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Closing it unlocks. Not buffered, so that a line is one write.
+        # Closing it unlocks. Not buffered, so that errors are told here.
         with open(path, "a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             new = self._catch_up(file) == 0
             if name in self._reasons:
                 return
-            line = _csv_line(name, reason)
-            file.write(_csv_line(*COLUMNS) + line if new else line)
+            left = _csv_line(*COLUMNS) * new + _csv_line(name, reason)
+            while left:
+                # A disk that is getting full takes a part, and tells it of the next.
+                left = left[file.write(left) :]
             os.fsync(file.fileno())
             self._catch_up(file)
         if new:

@@ -34,7 +34,7 @@ from keras_vit_scale.training.checkpoints.manifest import (
     MANIFEST,
     CheckpointError,
     about_here,
-    read_manifest,
+    parse_manifest,
 )
 from keras_vit_scale.training.checkpoints.storage import read_bytes
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
@@ -172,16 +172,7 @@ def branched_config(
         changes["cool_down_at"] = step
     if changes.keys() & set(ENDS):
         changes = {**dict.fromkeys(ENDS), **changes}
-    config = dataclasses.replace(trunk, **changes)
-    # Points of a run of which a part had another batch size, and so are steps from here on.
-    points: dict[str, Any] = {}
-    for name in ("steps", "cool_down_at"):
-        duration = getattr(config, name)
-        if isinstance(duration, str):
-            ahead = _images_of(duration, images)
-            if ahead is not None:
-                points[name] = step + math.ceil((ahead - seen) / config.batch_size)
-    config = dataclasses.replace(config, **points)
+    config = _with_points_in_steps(dataclasses.replace(trunk, **changes), step, seen, images)
     if bool(trunk.average) != bool(config.plan(images).average):
         raise ValueError(
             "A branch averages weights if its trunk does: the averages are in its checkpoints. "
@@ -204,10 +195,20 @@ def branched_config(
     return config
 
 
-def _images_of(duration: str, images: int) -> Fraction | None:
-    """Images that a duration in images or epochs means; `None` for one in another unit."""
-    amount, unit = parse(duration)
-    return {"images": amount, "epochs": amount * images}.get(unit)
+def _with_points_in_steps(config: TrainConfig, step: int, seen: int, images: int) -> TrainConfig:
+    """A branch's config in which points of the run that count images are steps.
+
+    The trunk's part of the run may have had another batch size. The nearest step is taken, as
+    in a run.
+    """
+    points: dict[str, Any] = {}
+    for name in ("steps", "cool_down_at"):
+        duration = getattr(config, name)
+        amount, unit = parse(duration) if isinstance(duration, str) else (0, "steps")
+        if unit in ("images", "epochs"):
+            ahead = (amount if unit == "images" else amount * images) - seen
+            points[name] = step + math.floor(ahead / config.batch_size + Fraction(1, 2))
+    return dataclasses.replace(config, **points)
 
 
 def as_it_went(config: TrainConfig, out: Path, images: int) -> TrainConfig:
@@ -243,6 +244,9 @@ def begin_branch(
     leaving.config_at(_candidates(store, at)[0], changes)  # before anything is written
     try:
         with owning(out):
+            if (out / "config.yaml").exists():
+                # Another process began it while the data were opened here, and has let go.
+                return _going_on(trunk, out, at, changes)
             _clear(out)
             config = _copy_one(leaving, store, out, at, changes)
             write_text(out / "config.yaml", settings_text(config, "run"))
@@ -287,13 +291,15 @@ def _copy_one(
         for step in _candidates(store, at):
             config, source = trunk.config_at(step, changes), store.folder_of(step)
             try:
+                # Once: a trunk that goes back may put another checkpoint of the step here.
+                said = read_bytes(source, MANIFEST)
                 Origin(
                     trunk=str(trunk.folder.resolve()),
                     step=step,
                     images_seen=trunk.seen(step),
                     checkpoint=at if isinstance(at, str) else None,
-                    blake2b=digest(read_bytes(source, MANIFEST)),
-                    saved_with=read_manifest(source).about,
+                    blake2b=digest(said),
+                    saved_with=parse_manifest(said, source).about,
                     asked=dict(changes),
                     changed=_changed(trunk.config, config),
                     learning_rate=(trunk.rate(trunk.config, step), trunk.rate(config, step)),
@@ -301,7 +307,8 @@ def _copy_one(
                     time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                     versions=about_here(),
                 ).write(out)
-                copy_checkpoint(source, CheckpointStore(out / "checkpoints").folder_of(step))
+                target = CheckpointStore(out / "checkpoints").folder_of(step)
+                copy_checkpoint(source, target, said)
                 return config
             except (CheckpointError, FileNotFoundError) as error:
                 if step not in store.steps():
@@ -379,4 +386,8 @@ def _going_on(
             "settings."
         )
     free = {name: value for name, value in changes.items() if name in FREE}
-    return dataclasses.replace(load_run_config(out), **free)
+    config = dataclasses.replace(load_run_config(out), **free)
+    # The images are counted only where a point in epochs is given again: it takes its time.
+    again = isinstance(config.cool_down_at, str) and parse(config.cool_down_at)[1] == "epochs"
+    images = len(open_data(config)[0]) if again else 0
+    return _with_points_in_steps(config, origin.step, origin.images_seen, images)

@@ -18,8 +18,12 @@ from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.spikes import Spike
 from keras_vit_scale.types import Logs
 
-#: Name of the checkpoint that a spike in the next window goes back to.
+#: Name of the checkpoint that a spike in the present window goes back to.
 BEFORE = "before-a-spike"
+
+#: Of the one that a spike in the window after it will go back to, perhaps yet to be saved. It
+#: must outlast what is saved until that window begins, as when the run is stopped.
+BEFORE_NEXT = "before-a-spike-in-the-next-window"
 
 
 class SpikeError(Exception):
@@ -109,19 +113,31 @@ class RewindAtSpikes(LossSpikes):
     def __init__(self, window: int, store: CheckpointStore, every: int):
         super().__init__(window, found=self._go_back)
         self.store, self.spacing = store, every
-        self._named = 0
+        self._named: dict[str, int] = {}
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._name(BEFORE_NEXT, (self.step // self.every + 1) * self.every)
 
     def on_step(self, step: int, logs: Logs) -> None:
         super().on_step(step, logs)
-        # What a spike in the next window will go back to; it may be about to be saved.
-        good = good_step(step, self.spacing)
-        if good > self._named:
-            self.store.name(good, BEFORE)
-            self._named = good
+        self._name(BEFORE, step)
+        self._name(BEFORE_NEXT, step + self.every)
+
+    def _name(self, name, begins):
+        """Names what a spike in a window that begins at a step goes back to."""
+        good = good_step(begins, self.spacing)
+        if good > self._named.get(name, 0):
+            self.store.name(good, name)
+            self._named[name] = good
 
     def _go_back(self, spike):
         self.store.wait()
         to = good_step(spike.after, self.spacing)
+        # Where the run went back into the middle of this window, the named one is later: what came
+        # before it was no leap, and whether an earlier one is there depends on interruptions.
+        named = self.store.names().get(BEFORE, to)
+        to = max(to, named) if named < spike.step else to
         if to not in self.store.steps():
             warn_of_spike(spike)
             return

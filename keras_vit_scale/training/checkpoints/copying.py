@@ -6,18 +6,22 @@ from keras_vit_scale.training.checkpoints.manifest import (
     MANIFEST,
     CheckpointError,
     check_arrays,
-    read_manifest,
+    parse_manifest,
 )
 from keras_vit_scale.training.checkpoints.storage import Folder, read_bytes, write_bytes
 
 
-def copy_checkpoint(source: Folder, target: Folder) -> None:
+def copy_checkpoint(source: Folder, target: Folder, said: bytes | None = None) -> None:
     """Copies a checkpoint, of which every array is compared with its digest.
 
-    Whoever wrote it may delete it meanwhile: then there is none in `target` either.
+    Whoever wrote it may delete or replace it meanwhile: then there is none in `target` either.
+
+    Args:
+        source, target: Folders of the checkpoint and of its copy.
+        said: What its manifest said; by default it is read.
 
     Raises:
-        CheckpointError: If it is damaged.
+        CheckpointError: If it is damaged, or is another one than the manifest's.
         OSError: If it cannot be read, as when it is gone, or written.
 
     Example:
@@ -35,8 +39,9 @@ def copy_checkpoint(source: Folder, target: Folder) -> None:
     ...     other.steps()
     [7]
     """
-    said = read_bytes(source, MANIFEST)
-    manifest = read_manifest(source)
+    if said is None:
+        said = read_bytes(source, MANIFEST)
+    manifest = parse_manifest(said, source)
     target.make()
     chunks = [chunk for entry in manifest.arrays.values() for chunk in entry.chunks]
     for file in sorted({chunk.file for chunk in chunks}):

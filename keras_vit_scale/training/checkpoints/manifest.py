@@ -97,10 +97,20 @@ def read_manifest(folder: Folder, file: str = MANIFEST) -> Manifest:
         FormatError: If it is of a later format.
     """
     try:
-        content = json.loads(read_bytes(folder, file))
-    except (OSError, ValueError) as error:
+        said = read_bytes(folder, file)
+    except OSError as error:
         raise DamagedError(f"No readable checkpoint in {folder}: {error}") from error
+    return parse_manifest(said, folder, file)
+
+
+def parse_manifest(said: bytes, folder: Folder, file: str = MANIFEST) -> Manifest:
+    """The manifest that a checkpoint's file holds, for who has read it and needs its bytes too.
+
+    Raises:
+        DamagedError, FormatError: As `read_manifest`.
+    """
     try:
+        content = json.loads(said)
         known = content["format"]
         if known == 1:
             return _read_format_1(folder, content)
