@@ -195,7 +195,7 @@ DAMAGE = {
     "arrays cut short": (lambda d: shorten(arrays_file(d), 10), "bytes before an array does"),
     "arrays gone": (lambda d: arrays_file(d).unlink(), "cannot be read"),
     "manifest gone": (lambda d: (d / MANIFEST).unlink(), "must be a checkpoint of that step"),
-    "manifest cut short": (lambda d: shorten(d / MANIFEST, 10), "No readable checkpoint"),
+    "manifest cut short": (lambda d: shorten(d / MANIFEST, 10), "is damaged: JSONDecodeError"),
     "another step in it": (
         lambda d: (d / MANIFEST).write_text(
             (d / MANIFEST).read_text().replace('"step": 2', '"step": 3')
