@@ -112,7 +112,7 @@ def parse_manifest(said: bytes, folder: Folder, file: str = MANIFEST) -> Manifes
     try:
         content = json.loads(said)
         known = content["format"]
-        if known == 1:
+        if type(known) is int and known == 1:
             return _read_format_1(folder, content)
         # Of later formats too, so that a damaged number is not taken for one.
         if content.pop("blake2b") != _digest(content):
