@@ -266,6 +266,7 @@ train(load_run_config(sys.argv[1]), sys.argv[2], kill)
 """
 
 
+@pytest.mark.slow
 def test_a_run_over_bad_files_killed_and_resumed_ends_the_same(folders, tmp_path):
     """More than four epochs, so every image is read; the held-out ones three times."""
     _, bad, planted = folders

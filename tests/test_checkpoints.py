@@ -95,6 +95,7 @@ def test_a_restored_run_is_the_run(tmp_path):
         np.testing.assert_allclose(value, state_of(second)[name], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_are_batches_where_gradients_are_accumulated(tmp_path):
     """Saved between the two batches of an update."""
     whole, first, second = (make_model(gradient_accumulation_steps=2) for _ in range(3))

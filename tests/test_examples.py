@@ -51,7 +51,7 @@ MINIATURES = {
 #: Examples whose miniatures are a minute of compiling.
 TRAINING = (
     "choose_rates.py", "lora.py", "fine_tune/compare.py", "quick_start.py", "train_from_scratch.py",
-    "few_shot_probe.py",
+    "few_shot_probe.py", "one_trunk_many_lengths.py",
 )  # fmt: skip
 
 

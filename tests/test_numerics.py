@@ -215,6 +215,7 @@ def test_a_poisoned_batch_ends_a_run_and_is_not_saved(tmp_path):
     assert max(CheckpointStore(tmp_path / "run" / "checkpoints").steps()) <= 8
 
 
+@pytest.mark.slow
 def test_a_run_that_skips_ends_the_same_when_it_is_stopped(tmp_path):
     """Poisoned first and last batches of stretches, a log without NaN, checkpoints all the way."""
     config = poisoned(spoilt=(0, 6, 8, 9, 14), on_nonfinite="skip", log_every=1)
@@ -323,9 +324,8 @@ def test_it_goes_back_only_so_often(rewound, tmp_path):
         assert not (out / "rewinds.json").exists()
 
 
-@pytest.mark.parametrize(
-    "stops", [(45,), pytest.param((44, 48, 41), marks=pytest.mark.slow)], ids=["once", "thrice"]
-)
+@pytest.mark.parametrize("stops", [(45,), (44, 48, 41)], ids=["once", "thrice"])
+@pytest.mark.slow
 def test_a_run_with_a_rewind_ends_the_same_when_it_is_stopped(stops, rewound, tmp_path):
     """Before and after the rewind, between its planned checkpoints."""
     out = tmp_path / "run"

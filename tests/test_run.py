@@ -171,7 +171,15 @@ class StopAt(Stopping):
         self.step += 1
 
 
-@pytest.mark.parametrize("stops", [(3,), (8,), (1, 2, 11, 16), (7, 15)])
+@pytest.mark.parametrize(
+    "stops",
+    [
+        (3,),
+        (8,),
+        pytest.param((1, 2, 11, 16), marks=pytest.mark.slow),
+        pytest.param((7, 15), marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_at_any_step_and_run_again_it_ends_the_same(stops, finished, tmp_path):
     """Within an epoch of Keras, where means since its beginning go on."""
     out = tmp_path / "run"

@@ -304,6 +304,7 @@ def test_models_are_copied_cloned_and_pickled_with_what_is_frozen(rng):
         assert {v.stack_axis for v in other.get_layer("encoder").trainable_weights} == {0}
 
 
+@pytest.mark.slow
 def test_a_quantised_model_is_saved_and_loaded_quantised_or_refused(rng, tmp_path):
     """Keras' `MultiHeadAttention` alone does not: its file is refused."""
     images = rng.normal(size=(3, *SIDES, 3)).astype("float32")
