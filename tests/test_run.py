@@ -252,7 +252,7 @@ def damage(folder):
 
 
 def test_a_folder_is_one_process_own(finished, tmp_path):
-    from keras_vit_scale.runs.ownership import owning
+    from keras_vit_scale.training.ownership import owning
 
     with owning(tmp_path / "run"), pytest.raises(RunError, match=r"Another process works in.*on"):
         train(CONFIG, tmp_path / "run")

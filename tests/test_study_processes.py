@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_study import STUDY, results_of
 
-from keras_vit_scale.runs.ownership import owning
+from keras_vit_scale.training.ownership import owning
 from keras_vit_scale.scaling import load_config, run_study, write_report
 from keras_vit_scale.scaling.study import Run, claim_folder
 from keras_vit_scale.scaling.study_data import open_data

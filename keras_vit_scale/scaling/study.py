@@ -30,7 +30,7 @@ from keras_vit_scale.formats import with_format
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
 from keras_vit_scale.planning import training_costs
-from keras_vit_scale.runs.ownership import claiming, owning
+from keras_vit_scale.training.ownership import claiming, owning
 from keras_vit_scale.runs.recipe import head_bias
 from keras_vit_scale.scaling.config import (
     StudyConfig,
