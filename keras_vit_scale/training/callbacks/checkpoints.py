@@ -44,7 +44,7 @@ class Checkpoints(Saving):
     trains nothing, also with more epochs. Without that checkpoint
     (`checkpoints.store.delete_after(step)`) it goes on from the one before.
 
-    A local folder is one process' own while it trains there.
+    A local folder is the process' own while it trains there.
 
     Args:
         place: Folder of the checkpoints, or a URL that fsspec opens.
