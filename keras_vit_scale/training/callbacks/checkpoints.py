@@ -126,7 +126,7 @@ class Checkpoints(Saving):
             self._ended = extra.get("ended", False)
         # Where Keras' own callback for backups says it.
         model._initial_epoch = self._batches // self.data.steps_per_epoch
-        if self._ended:
+        if self._ended and self.restored is not None:
             model._initial_epoch = sys.maxsize
             warnings.warn(
                 f"A callback ended this `fit` at step {self.restored.step}, so nothing is trained. "
