@@ -1,5 +1,8 @@
 """`fit` with `Checkpoints`: stopped anywhere and run again, it ends with the same bits."""
 
+from collections import deque
+from contextlib import nullcontext
+
 import grain
 import keras
 import numpy as np
@@ -8,8 +11,10 @@ from conftest import as_numpy
 
 from keras_vit_scale import Adafactor, ReciprocalSqrt, ViT, ViTConfig
 from keras_vit_scale.data import Augmentation, TrainTransform, digits, train_batches
-from keras_vit_scale.training import Checkpoints, CSVLog, Stopped, Stopping
+from keras_vit_scale.data.resumable import ResumableBatches
+from keras_vit_scale.training import Checkpoints, Cooldown, CSVLog, Stopped, Stopping
 from keras_vit_scale.training.checkpoints import training_state
+from keras_vit_scale.training.ownership import OwnedError, owning
 
 SHAPE = ViTConfig(width=12, depth=2, mlp_dim=14, heads=2, patch_size=4)
 #: Batches of 7 in epochs of 11: three epochs.
@@ -98,6 +103,131 @@ def test_a_finished_fit_does_nothing_more(tmp_path):
     second, _ = run(tmp_path / "run", ours)
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def small(folder, epochs=9, every=4, others=(), length=3, stop_after=None, first=False, **compiled):
+    """Fits a linear model; steps done in all, and its weights at the end."""
+    keras.utils.set_random_seed(13)
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(10, name="head")]
+    model = keras.Sequential(layers, name="linear")
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    compiled = {"optimizer": keras.optimizers.SGD(0.01), "metrics": ["accuracy"]} | compiled
+    model.compile(loss=loss, **compiled)
+    stopping = None if stop_after is None else StopAfter(stop_after)
+    checkpoints = Checkpoints(
+        folder, ours(), every, steps_per_epoch=length, stopping=stopping, callbacks=others
+    )
+    callbacks = [checkpoints, *others] if first else [*others, checkpoints]
+    model.fit(checkpoints.data, epochs=epochs, verbose=0, callbacks=callbacks)
+    return int(model.optimizer.iterations), [as_numpy(w).copy() for w in model.weights]
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    for a, b in zip(one[1], other[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "min_delta"),
+    [("loss", 10), pytest.param("accuracy", 2, marks=pytest.mark.slow)],
+)
+def test_what_counts_as_better_is_the_same_when_it_goes_on(monitor, min_delta, tmp_path):
+    """Nothing is ever so much better: it ends after the second epoch."""
+
+    def early():
+        return [keras.callbacks.EarlyStopping(monitor, patience=1, min_delta=min_delta)]
+
+    with pytest.raises(Stopped):
+        small(tmp_path, others=early(), stop_after=5)
+    assert small(tmp_path, others=early())[0] == 6
+
+
+ENDED = "A callback ended this `fit` at step"
+
+
+@pytest.mark.parametrize(("first", "every"), [(False, 3), (True, 4)], ids=["last", "first"])
+def test_a_fit_that_ended_early_does_nothing_more(first, every, tmp_path):
+    """Wherever the callback stands that ended it, and whether a save was due then."""
+    results = []
+    for again in range(3):
+        early = [keras.callbacks.EarlyStopping("loss", patience=1, min_delta=10)]
+        optimizer = keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.7)
+        with pytest.warns(UserWarning, match=f"{ENDED} 6") if again else nullcontext():
+            results += [
+                small(tmp_path, every=every, others=early, first=first, optimizer=optimizer)
+            ]
+    assert results[0][0] == 6
+    assert_same(results[0], results[1])
+    assert_same(results[0], results[2])
+
+
+def test_a_fit_that_was_cooled_down_does_nothing_more(tmp_path):
+    def cooled():
+        optimizer = keras.optimizers.SGD(ReciprocalSqrt(0.1, warmup_steps=2))
+        return small(tmp_path, others=[Cooldown(3, at_step=4)], optimizer=optimizer)
+
+    first = cooled()
+    assert first[0] == 7
+    with pytest.warns(UserWarning, match=f"{ENDED} 7"):
+        assert_same(first, cooled())
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has one step a call there")
+def test_an_epoch_may_end_within_a_call_of_several_steps(tmp_path):
+    options = {"every": 2, "length": 5, "steps_per_execution": 2}
+    straight = small(tmp_path / "straight", 2, **options)
+    assert straight[0] == 10
+    with pytest.raises(Stopped):
+        small(tmp_path / "stopped", 2, stop_after=1, **options)
+    small(tmp_path / "stopped", 1, **options)
+    assert_same(straight, small(tmp_path / "stopped", 2, **options))
+
+
+def test_a_backend_may_read_on_while_a_place_is_looked_up():
+    batches = ResumableBatches(ours(), steps_per_epoch=3)
+
+    class Read(int):
+        __hash__ = int.__hash__
+
+        def __eq__(self, other):
+            batches._places.append((9, {}))
+            return int(self) == other
+
+    batches._places = deque([(1, {"after": 1}), (Read(2), {})])
+    assert batches.state(1) == {"batches": 1, "iterator": {"after": 1}}
+
+
+def test_averages_at_the_end_are_not_what_goes_on(tmp_path):
+    """Keras puts them in place of the weights when a `fit` ends; here no save was due just then."""
+
+    def averaging(folder, epochs):
+        optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.7)
+        return small(tmp_path / folder, epochs, optimizer=optimizer)
+
+    straight = averaging("straight", 4)
+    averaging("again", 2)
+    assert_same(straight, averaging("again", 4))
+
+
+def test_a_folder_is_one_process_own(tmp_path):
+    class Other(keras.callbacks.Callback):
+        """What another process would find in an epoch."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            with pytest.raises(OwnedError, match="Another process works in"), owning(tmp_path):
+                pass
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    with owning(tmp_path), pytest.raises(OwnedError, match="Another process works in"):
+        small(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        small(tmp_path, others=[Other()])
+    # In a notebook, say; and then the folder is anybody's again.
+    assert small(tmp_path)[0] == 27
+    with owning(tmp_path):
+        pass
 
 
 REFUSED = {

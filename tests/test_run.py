@@ -22,13 +22,13 @@ from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.optimizers.decay import decays_by_path
 from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
 from keras_vit_scale.runs.images import open_data
-from keras_vit_scale.runs.ownership import owning
 from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.recipe import head_bias, loss_function, make_optimizer
 from keras_vit_scale.runs.run import Run
 from keras_vit_scale.runs.start import build_model, start_from
 from keras_vit_scale.training import CheckpointStore, Stopped, Stopping
 from keras_vit_scale.training.loop import train_steps
+from keras_vit_scale.training.ownership import owning
 from keras_vit_scale.weights import resample_positions
 
 CONFIG = TrainConfig(

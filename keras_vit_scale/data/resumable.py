@@ -83,7 +83,8 @@ class ResumableBatches(GrainDatasetAdapter):
         """
         if done == self.done:
             return {"batches": done, "iterator": self._state}
-        for number, state in reversed(self._places):
+        # A copy, because a backend may be reading on in a thread of its own.
+        for number, state in reversed(tuple(self._places)):
             if number == done:
                 return {"batches": done, "iterator": state}
         raise ValueError(

@@ -22,7 +22,6 @@ from keras_vit_scale.runs.begun_cooldown import read_cooldown
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.images import open_data
 from keras_vit_scale.runs.origin import BRANCH, Origin, images_seen, read_origin
-from keras_vit_scale.runs.ownership import OwnedError, owning
 from keras_vit_scale.runs.plan import make_schedule
 from keras_vit_scale.runs.rewinds import Rewinds
 from keras_vit_scale.runs.run import RunError, train
@@ -38,6 +37,7 @@ from keras_vit_scale.training.checkpoints.manifest import (
 )
 from keras_vit_scale.training.checkpoints.storage import read_bytes
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
+from keras_vit_scale.training.ownership import OwnedError, owning
 from keras_vit_scale.training.progress import Progress
 from keras_vit_scale.training.stopping import Stopping
 

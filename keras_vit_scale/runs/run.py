@@ -36,7 +36,6 @@ from keras_vit_scale.runs.begun_cooldown import make_event, read_cooldown, write
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.images import open_data
 from keras_vit_scale.runs.origin import BRANCH, images_seen, read_origin
-from keras_vit_scale.runs.ownership import OwnedError, owning
 from keras_vit_scale.runs.plan import Plan, make_schedule
 from keras_vit_scale.runs.recipe import loss_function, make_optimizer
 from keras_vit_scale.runs.rewinds import RewindAtSpikes, Rewinds, SpikeError
@@ -58,6 +57,7 @@ from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.diverged import CURE, DivergedError
 from keras_vit_scale.training.loop import train_steps
+from keras_vit_scale.training.ownership import OwnedError, owning
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopping
 from keras_vit_scale.types import Logs

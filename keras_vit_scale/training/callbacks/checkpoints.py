@@ -1,8 +1,10 @@
 """A `fit` that goes on where it was stopped."""
 
 import math
+import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,15 @@ import numpy as np
 
 from keras_vit_scale.data.resumable import ResumableBatches
 from keras_vit_scale.training.callbacks.saving import Saving
-from keras_vit_scale.training.checkpoints.storage import Folder
+from keras_vit_scale.training.checkpoints.parts import place_among_processes
+from keras_vit_scale.training.checkpoints.storage import Folder, LocalFolder
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
+from keras_vit_scale.training.ownership import owning
 from keras_vit_scale.training.stopping import Stopping
+
+# Folders that this process trains in. One whose `fit` raised, which no callback is told, stays
+# its own until it trains there again.
+_owned: dict[Path, ExitStack] = {}
 
 
 class Checkpoints(Saving):
@@ -31,6 +39,12 @@ class Checkpoints(Saving):
     It stands last among the callbacks. Of `fit`'s data it needs those that can save their
     place: `train_batches`, or another Grain dataset; `fit` is given them as its attribute
     `data`. Keras' History begins again with the process.
+
+    A `fit` that another callback ended early, as `EarlyStopping` does, has ended: run again, it
+    trains nothing, also with more epochs. Without that checkpoint
+    (`checkpoints.store.delete_after(step)`) it goes on from the one before.
+
+    A local folder is the process' own while it trains there.
 
     Args:
         place: Folder of the checkpoints, or a URL that fsspec opens.
@@ -50,6 +64,7 @@ class Checkpoints(Saving):
             training begins, if `fit` was given other data or another length of the epoch.
         CheckpointError: When training begins, if all checkpoints are damaged or the model's
             variables are others.
+        OwnedError: When training begins, if another process trains in the folder.
         Stopped: In training, when it was stopped.
         DivergedError: In training, if the loss is not finite when it is to be saved. (With an
             optimizer that skips such updates, `FiniteLoss` has to stand before.)
@@ -96,7 +111,8 @@ class Checkpoints(Saving):
     def set_model(self, model):
         """Restores the newest checkpoint, before any callback is told that training begins."""
         super().set_model(model)
-        self._batches, self._states, self.restored = 0, [], None
+        self._own()
+        self._batches, self._states, self._ended, self.restored = 0, [], False, None
         self.data.begin_at({"batches": 0, "iterator": None})
         if self.store.steps():
             if not all(metric.built for metric in model.metrics if hasattr(metric, "built")):
@@ -107,8 +123,18 @@ class Checkpoints(Saving):
             self.data.begin_at(extra["data"])
             self._batches = extra["data"]["batches"]
             self._states = extra["callbacks"]
+            self._ended = extra.get("ended", False)
         # Where Keras' own callback for backups says it.
         model._initial_epoch = self._batches // self.data.steps_per_epoch
+        if self._ended and self.restored is not None:
+            model._initial_epoch = sys.maxsize
+            warnings.warn(
+                f"A callback ended this `fit` at step {self.restored.step}, so nothing is trained. "
+                "To go on from the checkpoint before, delete that one: "
+                f"CheckpointStore({str(self.store.folder)!r}).delete_after("
+                f"{self.restored.step - 1})",
+                stacklevel=2,
+            )
 
     def on_train_begin(self, logs=None):
         length = self.params.get("steps")
@@ -136,6 +162,7 @@ class Checkpoints(Saving):
         self._states = []
         self.data.begin_at(self.data.state(self._batches))
         self._epoch_batches = self._batches
+        self._ended = False
 
     def on_train_batch_begin(self, batch, logs=None):
         if batch and not self.data.opened:
@@ -150,20 +177,47 @@ class Checkpoints(Saving):
         super().on_train_batch_begin(batch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._batches += self._model.steps_per_execution
+        # The last call of the compiled function may do fewer steps than the others.
+        end = self.data.done + self.data.left_of_epoch()
+        self._batches = min(self._batches + self._model.steps_per_execution, end)
         if self._quiet is not None:
             self._quiet.__exit__(None, None, None)
             self._quiet = None
+        self._ended = bool(self._model.stop_training)
         super().on_epoch_end(epoch, logs)
+        if (self._ended or epoch + 1 == self.params["epochs"]) and self.step > self._saved:
+            # Now, because Keras then puts the averages in place of the weights.
+            self.save(within_epoch=False)
 
     def on_train_end(self, logs=None):
+        if self.model.stop_training and not self._ended:
+            # By a callback that stands after this one.
+            self._ended = True
+            self.save(within_epoch=False)
         self.save_last()
         self.store.wait()
         self.model._initial_epoch = None
+        self._let_go()
+
+    def _own(self):
+        """Owns the folder, so that no other process deletes what this one saves."""
+        self._let_go()
+        folder = self.store.folder
+        if isinstance(folder, LocalFolder) and place_among_processes()[0] == 0:
+            with ExitStack() as stack:
+                stack.enter_context(owning(folder.path))
+                # What is still being saved when another `fit` takes over comes first.
+                stack.callback(self.store.join)
+                _owned[folder.path.resolve()] = stack.pop_all()
+
+    def _let_go(self):
+        if isinstance(self.store.folder, LocalFolder):
+            _owned.pop(self.store.folder.path.resolve(), ExitStack()).close()
 
     def _extra(self) -> dict[str, Any]:
         return {
             "data": self.data.state(self._batches),
+            "ended": self._ended,
             "callbacks": [attributes(callback) for callback in self.others],
         }
 
@@ -181,6 +235,9 @@ def attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
 
 def set_attributes(callback: keras.callbacks.Callback, state: dict[str, Any]) -> None:
     """Sets a callback's attributes to what `attributes` gave."""
+    if getattr(callback, "monitor_op", callback) is None and hasattr(callback, "_set_monitor_op"):
+        # At the first epoch's end Keras would do it, and with it change the sign of `min_delta`.
+        callback._set_monitor_op()
     for name, value in state.items():
         setattr(callback, name, float(value["float"]) if isinstance(value, dict) else value)
 

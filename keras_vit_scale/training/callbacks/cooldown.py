@@ -153,7 +153,9 @@ class Cooldown(StepCounter):
             _log.info("The schedule ends at step %d already; training stops there", self.total)
         elif self.at_step is not None:
             self._begin(self.at_step, cooldown_length(self.at_step, self.steps), "as asked")
-        if self.total is not None and self.step >= self.total:
+        # A `fit` that has ended already and is run again by `Checkpoints` has no epoch left.
+        trains = (self._model._initial_epoch or 0) < (self.params or {}).get("epochs", math.inf)
+        if trains and self.total is not None and self.step >= self.total:
             raise ValueError(
                 "A run whose cooldown has ended cannot be trained on. "
                 f"Received: an optimizer at step {self.step}, a cooldown that ends at {self.total}"
