@@ -834,17 +834,29 @@ TRAINING = [
     ),
     Fault(
         "training/checkpoints/manifest.py", "a manifest's own digest not compared",
-        'if content["blake2b"] != _digest(without):',
-        'if not content["blake2b"]:',
+        'if content.pop("blake2b") != _digest(content):',
+        'if not content.pop("blake2b"):',
         "checkpoints",
     ),
     Fault(
         "training/checkpoints/restoring.py", "weights set before all of them are checked",
-        "    if not problems:\n        problems += check_arrays(",
-        "    if not problems:\n        for name, variable in state.items():\n"
-        "            _assign(variable, folder, entries[name])\n"
-        "        problems += check_arrays(",
+        "    damages = check_arrays(",
+        "    for name, variable in state.items():\n"
+        "        _assign(variable, folder, entries[name])\n"
+        "    damages = check_arrays(",
         "checkpoints",
+    ),
+    Fault(
+        "training/checkpoints/store.py", "a step saved below others is deleted at once",
+        "kept = {*self.keep.of(steps), *self.keep.of([step for step in steps if step <= saved])}",
+        "kept = {*self.keep.of(steps)}",
+        "checkpoints",
+    ),
+    Fault(
+        "training/loop.py", "an error read ahead hides why training was left",
+        'if told.error is not None and type(error).__module__.startswith("tensorflow"):',
+        "if told.error is not None:",
+        "run",
     ),
     Fault(
         "training/checkpoints/store.py", "the newest checkpoints are deleted",
