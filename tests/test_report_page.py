@@ -90,6 +90,7 @@ def opened(browser):
 
     def open_page(path, **options):
         page = browser.new_page(viewport={"width": 1280, "height": 900}, **options)
+        page.set_default_timeout(300_000)  # patience, which decides nothing
         page.on("console", lambda message: problems.append(message.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
