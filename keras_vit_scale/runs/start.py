@@ -9,6 +9,7 @@ import keras
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.models import ViT, architecture
 from keras_vit_scale.runs.recipe import head_bias
+from keras_vit_scale.sharding import assign_shares
 from keras_vit_scale.weights import from_pretrained, resample_positions
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
             f"Received one of which {'; '.join(sorted(problems))}"
         )
     for path, weight in ours.items():
-        weight.assign(values[path])
+        assign_shares(weight, values[path].__getitem__)
 
 
 def open_start(source: str | Path) -> tuple[keras.Model, tuple[str, ...]]:

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from keras_vit_scale.data.resumable import ResumableBatches
+from keras_vit_scale.distribution.processes import is_first
 from keras_vit_scale.training.callbacks.saving import Saving
-from keras_vit_scale.training.checkpoints.parts import place_among_processes
 from keras_vit_scale.training.checkpoints.storage import Folder, LocalFolder
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
 from keras_vit_scale.training.ownership import owning
@@ -203,7 +203,7 @@ class Checkpoints(Saving):
         """Owns the folder, so that no other process deletes what this one saves."""
         self._let_go()
         folder = self.store.folder
-        if isinstance(folder, LocalFolder) and place_among_processes()[0] == 0:
+        if isinstance(folder, LocalFolder) and is_first():
             with ExitStack() as stack:
                 stack.enter_context(owning(folder.path))
                 # What is still being saved when another `fit` takes over comes first.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_vit_scale.checks import check_positive_integers
+from keras_vit_scale.training.agreement import Agreement
 from keras_vit_scale.training.callbacks.steps import StepCounter, own_optimizer
 from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.state import set_metrics
@@ -52,6 +53,7 @@ class Saving(StepCounter):
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self._saved = self._began = self.step
+        self._agreement = None if self.stopping is None else Agreement(self.stopping)
         self._clock, self._longest = time.monotonic(), 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -67,12 +69,12 @@ class Saving(StepCounter):
             self.recount()
             if self._is_due():
                 self.save(within_epoch=True)
-        if self.stopping is None:
+        if self.stopping is None or self._agreement is None:
             return
         self._measure(self.stopping)
         if self.step > self._began:
             self.stopping.unsaved()
-        if reason := self.stopping.reason():
+        if reason := self._agreement.reason_at(self.step):
             self.stop(reason, within_epoch=True)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -85,7 +87,7 @@ class Saving(StepCounter):
         self.recount()
         if self.step > self._saved:
             self.save(within_epoch=False)
-        if self.stopping is not None and (reason := self.stopping.reason()):
+        if self._agreement is not None and (reason := self._agreement.reason_at_end(self.step)):
             self.stop(reason, within_epoch=False)
 
     def stop(self, reason: str, within_epoch: bool) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from keras_vit_scale.sharding import is_sharded
+
 #: What Keras calls the state of a SeedGenerator.
 SEED = "seed_generator_state"
 #: How the names of random seeds begin.
@@ -89,7 +91,7 @@ def pieces(variable: keras.Variable) -> list[Piece]:
     Of a shard that several devices hold, one process saves one copy.
     """
     value = variable.value
-    if keras.backend.backend() != "jax" or len(value.sharding.device_set) == 1:
+    if not is_sharded(value):
         copy = host_copy(variable)
         return [Piece((0,) * copy.ndim, copy)]
     return [

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers
+from keras_vit_scale.distribution.processes import meet, place
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.training.checkpoints.chunks import write_chunks
 from keras_vit_scale.training.checkpoints.manifest import (
@@ -32,11 +33,7 @@ from keras_vit_scale.training.checkpoints.manifest import (
     about_here,
     is_complete,
 )
-from keras_vit_scale.training.checkpoints.parts import (
-    gather_parts,
-    meet,
-    place_among_processes,
-)
+from keras_vit_scale.training.checkpoints.parts import gather_parts
 from keras_vit_scale.training.checkpoints.restoring import Restored, restore_folder
 from keras_vit_scale.training.checkpoints.state import (
     Piece,
@@ -193,11 +190,12 @@ class CheckpointStore:
         shapes = {path: tuple(variable.shape) for path, variable in state.items()}
         dtypes = {path: np.dtype(variable.dtype) for path, variable in state.items()}
         for path, values in metrics_state(model).items():
-            arrays[path] = [Piece((0,) * values.ndim, values)]
+            # They are the same in all processes, of which one is enough.
+            arrays[path] = [] if place()[0] else [Piece((0,) * values.ndim, values)]
             shapes[path], dtypes[path] = values.shape, values.dtype
         # Made text at once: what it is made of may change while the save goes on.
         said = json.loads(json.dumps(dict(extra or {}), allow_nan=False))
-        process, processes = place_among_processes()
+        process = place()[0]
         if process == 0:
             # What a killed process left, whose space may be needed, and a checkpoint that is
             # to be replaced.
@@ -205,9 +203,8 @@ class CheckpointStore:
                 self._delete(unfinished)
             self._delete(step)
             self.folder_of(step).make()
-        if processes > 1:
-            # None writes into a folder that the first is about to delete.
-            meet(f"checkpoint {step}")
+        # None writes into a folder that the first is about to delete.
+        meet(f"checkpoint {step}")
         # Not a daemon: a process that ends waits for it.
         self._writer = Thread(
             target=self._write, args=(step, arrays, shapes, dtypes, said, name), name="checkpoint"
@@ -235,7 +232,7 @@ class CheckpointStore:
     def _write(self, step, arrays, shapes, dtypes, extra, name):
         try:
             self._write_checkpoint(step, arrays, shapes, dtypes, extra)
-            if place_among_processes()[0] > 0:
+            if place()[0] > 0:
                 return
             if name is not None:
                 self.name(step, name)
@@ -254,7 +251,7 @@ class CheckpointStore:
             )
         started = time.perf_counter()
         folder = self.folder_of(step)
-        process, processes = place_among_processes()
+        process, processes = place()
         chunks = write_chunks(folder, arrays, f"arrays-{process:04d}")
         entries = {
             path: Entry(shapes[path], dtypes[path], tuple(chunks.get(path, ()))) for path in shapes
