@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import as_numpy
+from safetensors.numpy import load_file
 
 from keras_vit_scale import Adafactor, ReciprocalSqrt, ViT, ViTConfig
 from keras_vit_scale.data import Augmentation, TrainTransform, digits, train_batches
@@ -160,6 +161,33 @@ def test_a_fit_that_ended_early_does_nothing_more(first, every, tmp_path):
     assert results[0][0] == 6
     assert_same(results[0], results[1])
     assert_same(results[0], results[2])
+
+
+class WeightsAtTheEnd(keras.callbacks.Callback):
+    """What the weights are when an epoch ends, before Keras puts averages in their place."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights = [as_numpy(w).copy() for w in self.model.weights]
+
+
+@pytest.mark.parametrize("every", [3, 4])
+@pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
+def test_what_is_saved_when_a_callback_ends_a_fit_are_the_weights(first, every, tmp_path):
+    """And no averages, whether the callback stands behind or before; the model has those."""
+    before = WeightsAtTheEnd()
+    early = [before, keras.callbacks.EarlyStopping("loss", patience=1, min_delta=10)]
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.7)
+    steps, weights = small(tmp_path, every=every, others=early, first=first, optimizer=optimizer)
+    assert steps == 6
+    saved = tmp_path / "step-00000006"
+    arrays = {k: v for f in saved.glob("*.safetensors") for k, v in load_file(f).items()}
+    for average, weight in zip(weights, before.weights, strict=True):
+        found = [a for a in arrays.values() if a.shape == weight.shape]
+        assert any(np.array_equal(a, weight) for a in found)
+        assert not np.array_equal(average, weight)
+        averages = [k for k, a in arrays.items() if np.array_equal(a, average)]
+        assert all(k.startswith("optimizer/") for k in averages)
+        assert averages
 
 
 def test_a_fit_that_was_cooled_down_does_nothing_more(tmp_path):

@@ -285,7 +285,7 @@ def test_images_that_others_were_held_out_of_are_refused(finished, tmp_path):
     fewer = hold_out(source, 1, seed=0)[0]
     assert digest_of_labels(fewer, held_out) != digest_of_labels(source, held_out)
     model = build_model(CONFIG, source.class_names)
-    run = Run(CONFIG, CONFIG.plan(len(source)), out, model, fewer, held_out, None)
+    run = Run(CONFIG, CONFIG.plan(len(source)), out, model, fewer, held_out, None, Stopping())
     with pytest.raises(RunError, match=r"run on other images: since its checkpoint of step 17"):
         run.execute(None)
 

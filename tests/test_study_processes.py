@@ -15,9 +15,10 @@ import pytest
 from test_study import STUDY, results_of
 
 from keras_vit_scale.scaling import load_config, run_study, write_report
-from keras_vit_scale.scaling.study import Run, claim_folder
+from keras_vit_scale.scaling.study import claim_folder
 from keras_vit_scale.scaling.study_data import open_data
-from keras_vit_scale.training import CheckpointStore
+from keras_vit_scale.scaling.study_run import StudyRun
+from keras_vit_scale.training import CheckpointStore, Stopping
 from keras_vit_scale.training.ownership import owning
 
 #: Takes part in a study, and writes down when it does what.
@@ -142,7 +143,7 @@ def test_while_another_grows_the_trunk_branches_are_cooled_that_can_be(alone, tm
     shutil.copytree(alone, out)
     config = load_config(out / "study.yaml")
     config = dataclasses.replace(config, sizes=("a",))
-    run = Run(config, "a", 0, out, open_data(config))
+    run = StudyRun(config, "a", 0, out, open_data(config), Stopping())
     for duration in (6, 10, 20):
         shutil.rmtree(run.branch(duration))
     shutil.rmtree(run.trunk.folder.path / "step-00000010")
