@@ -80,7 +80,8 @@ def run(folder, data, every=4, stop_after=None):
     return {name: as_numpy(v).copy() for name, v in training_state(model).items()}, early.best
 
 
-@pytest.mark.parametrize("data", [ours, pytest.param(grains, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("data", [ours, grains])
 def test_stopped_again_and_again_it_ends_with_the_same_bits(data, tmp_path):
     """Weights, slots, averages, accumulated gradients, seeds, the log, and when to stop early."""
     straight, best = run(tmp_path / "straight", data)
@@ -129,10 +130,8 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(
-    ("monitor", "min_delta"),
-    [("loss", 10), pytest.param("accuracy", 2, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("monitor", "min_delta"), [("loss", 10), ("accuracy", 2)])
 def test_what_counts_as_better_is_the_same_when_it_goes_on(monitor, min_delta, tmp_path):
     """Nothing is ever so much better: it ends after the second epoch."""
 
@@ -147,6 +146,7 @@ def test_what_counts_as_better_is_the_same_when_it_goes_on(monitor, min_delta, t
 ENDED = "A callback ended this `fit` at step"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "every"), [(False, 3), (True, 4)], ids=["last", "first"])
 def test_a_fit_that_ended_early_does_nothing_more(first, every, tmp_path):
     """Wherever the callback stands that ended it, and whether a save was due then."""
@@ -170,6 +170,7 @@ class WeightsAtTheEnd(keras.callbacks.Callback):
         self.weights = [as_numpy(w).copy() for w in self.model.weights]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [3, 4])
 @pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
 def test_what_is_saved_when_a_callback_ends_a_fit_are_the_weights(first, every, tmp_path):
@@ -190,6 +191,7 @@ def test_what_is_saved_when_a_callback_ends_a_fit_are_the_weights(first, every, 
         assert averages
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_cooled_down_does_nothing_more(tmp_path):
     def cooled():
         optimizer = keras.optimizers.SGD(ReciprocalSqrt(0.1, warmup_steps=2))
@@ -238,6 +240,7 @@ def test_averages_at_the_end_are_not_what_goes_on(tmp_path):
     assert_same(straight, averaging("again", 4))
 
 
+@pytest.mark.slow
 def test_a_folder_is_one_process_own(tmp_path):
     class Other(keras.callbacks.Callback):
         """What another process would find in an epoch."""
