@@ -7,12 +7,10 @@ What is done is decided by the run alone, by the windows of its losses and its c
 the planned steps, so that a run that is interrupted anywhere decides the same.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from keras_vit_scale.atomic import write_text
-from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.training.callbacks.loss_spikes import LossSpikes, warn_of_spike
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.spikes import Spike
@@ -65,8 +63,7 @@ class Rewinds:
         self.path = path
         self.done: list[Rewind] = []
         if path.is_file():
-            stored = without_format("rewinds", json.loads(path.read_text(encoding="utf-8")), path)
-            self.done = [Rewind(**each) for each in stored["rewinds"]]
+            self.done = [Rewind(**each) for each in read_json("rewinds", path)["rewinds"]]
 
     def offset(self, step: int) -> int:
         """Images that training at a step has left out, for `train_batches`."""
@@ -91,8 +88,7 @@ class Rewinds:
         spike = back.spike
         images = (spike.step - back.to) * batch_size
         self.done.append(Rewind(spike.step, back.to, images, spike.loss, spike.usual))
-        record = {"rewinds": [asdict(rewind) for rewind in self.done]}
-        write_text(self.path, json.dumps(with_format("rewinds", record), indent=1))
+        write_json("rewinds", self.path, {"rewinds": [asdict(rewind) for rewind in self.done]})
         return self.done[-1]
 
 

@@ -30,7 +30,7 @@ from keras_vit_scale.atomic import delete_leftovers, write_text
 from keras_vit_scale.data import BadImageError, Source
 from keras_vit_scale.data.identity import digest_of_labels
 from keras_vit_scale.evaluation import Classifier, save_classifier
-from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.begun_cooldown import make_event, read_cooldown, write_cooldown
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
@@ -118,12 +118,13 @@ def train(
     32
     """
     out = Path(out)
+    stopping = Stopping() if stopping is None else stopping
     check_folder(config, out)
     source, held_out = open_data(config, out / "bad_images.csv")
     plan = config.plan(len(source))
     done = out / "results.json"
     if done.is_file():
-        return without_format("results", json.loads(done.read_text(encoding="utf-8")), done)
+        return read_json("results", done)
     model, event = _begin(config, plan, out, source)
     try:
         with owning(out):
@@ -193,7 +194,7 @@ class Run:
         source: Source,
         held_out: Source | None,
         event: Cooldown | None,
-        stopping: Stopping | None = None,
+        stopping: Stopping,
     ):
         self.config, self.plan, self.out = config, plan, out
         self.model, self.source, self.held_out = model, source, held_out
@@ -282,8 +283,7 @@ class Run:
 
     def _all_saved(self) -> None:
         """What comes until the next step can be done again: a signal need not wait for it."""
-        if self.stopping is not None:
-            self.stopping.all_saved(self.store.join)
+        self.stopping.all_saved(self.store.join)
 
     def _train(self, start: int, stop: int, clock: StepClock, restored: Restored | None) -> None:
         """Trains to step `stop`, or to where an event's cooldown ends before it; and saves it."""
@@ -427,8 +427,7 @@ class Run:
                 "steps": step - self.origin.step,
                 **{name: own[name] for name in ("images_seen", "flops", "tpuv3_core_days")},
             }
-        text = json.dumps(with_format("results", results), indent=1)
-        write_text(self.out / "results.json", text)
+        write_json("results", self.out / "results.json", results)
         return results
 
     def _costs(self, images: int) -> dict[str, float]:
