@@ -1,6 +1,7 @@
-"""Values from the host to a variable that lies on several devices, each its share alone."""
+"""Between the host and variables that lie on several devices, perhaps of several processes."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -47,3 +48,35 @@ def assign_shares(variable: keras.Variable, share: Callable[[tuple[slice, ...]],
         return np.asarray(share(index)).astype(dtype, copy=False)
 
     variable.assign(jax.make_array_from_callback(shape, value.sharding, read))
+
+
+def is_here(value: Tensor) -> bool:
+    """Whether this process can see all of a variable's value, or others hold a part of it."""
+    if keras.backend.backend() != "jax":
+        return True
+    return bool(value.is_fully_addressable or value.is_fully_replicated)
+
+
+def to_host(value: Tensor) -> np.ndarray:
+    """A whole value in the host's memory; where others hold a part, all processes must call it."""
+    if is_here(value):
+        return keras.ops.convert_to_numpy(value)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(value, tiled=True)
+
+
+@contextlib.contextmanager
+def on_host(model: keras.Model) -> Iterator[None]:
+    """Lets one process read a model's whole variables, as when it saves them.
+
+    All processes must enter it together. Where others hold no part it does nothing.
+    """
+    kept = [(v, v._value) for v in model.variables if not is_here(v.value)]
+    try:
+        for variable, value in kept:
+            variable._value = to_host(value)
+        yield
+    finally:
+        for variable, value in kept:
+            variable._value = value

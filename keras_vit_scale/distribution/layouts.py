@@ -11,10 +11,12 @@ from types import TracebackType
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.distribution.axes import PATTERNS, axes_of
 from keras_vit_scale.distribution.mesh import DATA, MODEL, check_backend, make_mesh
+from keras_vit_scale.distribution.processes import place
 
 #: Which of a weight's axes are cut, and over which axis of the mesh: heads and MLP width by
 #: tensor parallelism, the width by full sharding. The stack of blocks is never cut: a block's
@@ -91,7 +93,7 @@ class MeshParallel(keras.distribution.ModelParallel):
         Raises:
             ValueError: If the rows of its devices do not follow each other.
         """
-        return rows_of_process(self.device_mesh)
+        return rows_of_process(self)
 
     def axes(self, path: str, shape: Sequence[int]) -> Axes:
         """The mesh's axis, or `None`, for each axis of a variable.
@@ -307,24 +309,64 @@ def check_rules(rules: Mapping[str, Axes]) -> None:
             )
 
 
-def rows_of_process(mesh: Any) -> tuple[int, int]:
-    """Which share of the mesh's rows this process' devices stand in, and of how many shares.
+def rows_of_process(distribution: Any) -> tuple[int, int]:
+    """Which share of a batch this process' devices take, and of how many shares.
 
     Raises:
-        ValueError: If they do not follow each other, or other processes' shares are larger.
+        ValueError: If their rows do not follow each other, or other processes' shares are larger.
     """
     import jax
 
-    here = jax.process_index()
+    mesh, here = distribution.device_mesh, jax.process_index()
+    axis = list(mesh.axis_names).index(distribution.batch_dim_name)
     rows = [
         i
-        for i, row in enumerate(mesh.backend_mesh.devices)
-        if any(device.process_index == here for device in row)
+        for i, row in enumerate(np.moveaxis(mesh.backend_mesh.devices, axis, 0))
+        if any(device.process_index == here for device in row.flat)
     ]
-    size = mesh.shape[0]
+    size = mesh.shape[axis]
     if not rows or rows != list(range(rows[0], rows[0] + len(rows))) or size % len(rows):
         raise ValueError(
             "The rows of a process' devices must follow each other in the mesh, as many for each "
             f"process. Received: rows {rows} of {size} for process {here}"
         )
     return rows[0] // len(rows), size // len(rows)
+
+
+def batch_shard() -> tuple[int, int]:
+    """The present distribution's share of a batch for this process, and how many shares there are.
+
+    Raises:
+        ValueError: If several processes train together without a distribution.
+
+    Example:
+
+    >>> from keras_vit_scale.distribution.layouts import batch_shard
+    >>> batch_shard()
+    (0, 1)
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is not None:
+        return rows_of_process(distribution)
+    if place()[1] > 1:
+        raise ValueError(
+            "Several processes need a layout of the model on their devices, such as "
+            f"`distribution.data_parallel()`. Received: none, and {place()[1]} processes"
+        )
+    return 0, 1
+
+
+def batch_multiple() -> int:
+    """What a batch's size must be a multiple of: the rows of the present mesh.
+
+    Example:
+
+    >>> from keras_vit_scale.distribution.layouts import batch_multiple
+    >>> batch_multiple()
+    1
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return int(mesh.shape[list(mesh.axis_names).index(distribution.batch_dim_name)])

@@ -10,6 +10,7 @@ the planned steps, so that a run that is interrupted anywhere decides the same.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from keras_vit_scale.distribution.processes import from_first, is_first, meet
 from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.training.callbacks.loss_spikes import LossSpikes, warn_of_spike
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
@@ -88,7 +89,9 @@ class Rewinds:
         spike = back.spike
         images = (spike.step - back.to) * batch_size
         self.done.append(Rewind(spike.step, back.to, images, spike.loss, spike.usual))
-        write_json("rewinds", self.path, {"rewinds": [asdict(rewind) for rewind in self.done]})
+        if is_first():
+            write_json("rewinds", self.path, {"rewinds": [asdict(rewind) for rewind in self.done]})
+        meet("rewind")
         return self.done[-1]
 
 
@@ -134,7 +137,8 @@ class RewindAtSpikes(LossSpikes):
         # before it was no leap, and whether an earlier one is there depends on interruptions.
         named = self.store.names().get(BEFORE, to)
         to = max(to, named) if named < spike.step else to
-        if to not in self.store.steps():
+        to, there = from_first([to, to in self.store.steps()])
+        if not there:
             warn_of_spike(spike)
             return
         raise SpikeError(spike, to)

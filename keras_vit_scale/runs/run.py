@@ -29,6 +29,9 @@ import keras
 from keras_vit_scale.atomic import delete_leftovers, write_text
 from keras_vit_scale.data import BadImageError, Source
 from keras_vit_scale.data.identity import digest_of_labels
+from keras_vit_scale.distribution.layouts import batch_multiple
+from keras_vit_scale.distribution.peers import Peers
+from keras_vit_scale.distribution.processes import from_all, is_first, meet
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.planning import training_costs
@@ -41,6 +44,7 @@ from keras_vit_scale.runs.recipe import loss_function, make_optimizer
 from keras_vit_scale.runs.rewinds import RewindAtSpikes, Rewinds, SpikeError
 from keras_vit_scale.runs.settings import differences, settings_text
 from keras_vit_scale.runs.start import build_model
+from keras_vit_scale.sharding import on_host
 from keras_vit_scale.training.averaging import averaged
 from keras_vit_scale.training.callbacks import (
     Cooldown,
@@ -125,12 +129,15 @@ def train(
     done = out / "results.json"
     if done.is_file():
         return read_json("results", done)
+    check_batch(config.batch_size)
     model, event = _begin(config, plan, out, source)
     try:
-        with owning(out):
+        with Peers(), owning(out):
             check_folder(config, out)
-            delete_leftovers(out)
-            write_text(out / "config.yaml", settings_text(config, "run"))
+            if is_first():
+                delete_leftovers(out)
+                write_text(out / "config.yaml", settings_text(config, "run"))
+            meet("begun")
             while True:
                 run = Run(config, plan, out, model, source, held_out, event, stopping)
                 try:
@@ -150,6 +157,19 @@ def train(
             f"{error}. Replace the file by one that can be read, or let such images be replaced: "
             "bad_images='replace'. Removed, it would change the order of all the others."
         ) from error
+
+
+def check_batch(batch_size: int) -> None:
+    """Refuses batches that the present mesh of devices cannot cut into equal shares.
+
+    Raises:
+        ValueError: If there is such a mesh.
+    """
+    if batch_size % batch_multiple():
+        raise ValueError(
+            "`batch_size`, which is of all devices together, must be a multiple of the mesh's "
+            f"data axis. Received: batch_size={batch_size}, data={batch_multiple()}"
+        )
 
 
 def _begin(
@@ -263,6 +283,12 @@ class Run:
                 else "Begin the branch in another folder."
             )
             raise RunError(f"{error}. {cure}") from error
+        steps = from_all(restored.step)
+        if len(set(steps)) > 1:
+            raise RunError(
+                "All processes must find the same checkpoint; is the folder one that they share? "
+                f"Received: {self.out}, in which they found the steps {steps}"
+            )
         if restored.extra.get("images", self.images) != self.images:
             raise RunError(
                 f"{self.out} holds a run on other images: since its checkpoint of step "
@@ -303,7 +329,7 @@ class Run:
         callbacks += [
             LearningRate(self.plan.log_every),
             Throughput(self.plan.log_every, batch_size=self.config.batch_size),
-            CSVLog(self.out / "log.csv", self.plan.log_every),
+            *([CSVLog(self.out / "log.csv", self.plan.log_every)] if is_first() else []),
             saving,
         ]
         with self._told_with_rate():
@@ -382,7 +408,8 @@ class Run:
         with averaged(self.model):
             metrics = self._classifier().evaluate(held_out)
         self.evaluations.append({"step": step, **metrics})
-        write_text(self.out / "evaluations.json", json.dumps(self.evaluations, indent=1))
+        if is_first():
+            write_text(self.out / "evaluations.json", json.dumps(self.evaluations, indent=1))
 
     def _classifier(self) -> Classifier:
         return Classifier(
@@ -401,15 +428,16 @@ class Run:
 
     def _finish(self, step: int) -> dict[str, Any]:
         config = self.config
-        with averaged(self.model):
-            save_classifier(
-                self.model,
-                self.out / "model.keras",
-                config.eval_transform(),
-                self.source.class_names,
-                activation=config.loss,
-                orientation=config.orientation,
-            )
+        with averaged(self.model), on_host(self.model):
+            if is_first():
+                save_classifier(
+                    self.model,
+                    self.out / "model.keras",
+                    config.eval_transform(),
+                    self.source.class_names,
+                    activation=config.loss,
+                    orientation=config.orientation,
+                )
         seen = images_seen(self.origin, step, config.batch_size)
         results = {
             "size": config.size,
@@ -427,7 +455,9 @@ class Run:
                 "steps": step - self.origin.step,
                 **{name: own[name] for name in ("images_seen", "flops", "tpuv3_core_days")},
             }
-        write_json("results", self.out / "results.json", results)
+        if is_first():
+            write_json("results", self.out / "results.json", results)
+        meet("done")
         return results
 
     def _costs(self, images: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ import keras
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.models import ViT, architecture
 from keras_vit_scale.runs.recipe import head_bias
-from keras_vit_scale.sharding import assign_shares
+from keras_vit_scale.sharding import assign_shares, to_host
 from keras_vit_scale.weights import from_pretrained, resample_positions
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
     """
     ours = {w.path: w for w in model.weights if keep_head or not w.path.startswith("head/")}
     theirs = {w.path: w for w in other.weights if w.path in ours or not w.path.startswith("head/")}
-    values = {path: keras.ops.convert_to_numpy(w.value) for path, w in theirs.items()}
+    values = {path: to_host(w.value) for path, w in theirs.items()}
     if POSITIONS in values and POSITIONS in ours:
         old, new = architecture(other).grid, architecture(model).grid
         if old != new:

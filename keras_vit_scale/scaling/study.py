@@ -20,6 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_vit_scale.atomic import write_text
+from keras_vit_scale.distribution.peers import Peers
+from keras_vit_scale.distribution.processes import from_first, is_first, meet
+from keras_vit_scale.runs.run import check_batch
 from keras_vit_scale.scaling.config import (
     StudyConfig,
     StudyError,
@@ -71,21 +74,24 @@ def run_study(
     out = Path(out)
     stopping = Stopping() if stopping is None else stopping
     data = open_data(config, out / "bad_images.csv")
-    claim_folder(config, out)
-    runs = [
-        StudyRun(config, size, seed, out, data, stopping)
-        for seed in config.seeds
-        for size in config.sizes
-    ]
-    clock = StepClock(sum(run.steps_left() for run in runs), on_progress)
-    while runs := [run for run in runs if run.unfinished()]:
-        # Without what other processes have done meanwhile.
-        clock.total = clock.done + sum(run.steps_left() for run in runs)
-        if not any(run.execute(clock) for run in runs):
-            clock.say("waiting for other processes")
-            if reason := stopping.reason():
-                raise Stopped(reason)
-            time.sleep(LOOK_AGAIN)
+    check_batch(config.recipe.batch_size)
+    with Peers():
+        claim_folder(config, out)
+        meet("begun")
+        runs = [
+            StudyRun(config, size, seed, out, data, stopping)
+            for seed in config.seeds
+            for size in config.sizes
+        ]
+        clock = StepClock(sum(run.steps_left() for run in runs), on_progress)
+        while runs := [run for run in runs if run.unfinished()]:
+            # Without what other processes have done meanwhile.
+            clock.total = clock.done + sum(run.steps_left() for run in runs)
+            if not any(run.execute(clock) for run in runs):
+                clock.say("waiting for other processes")
+                if reason := from_first(stopping.reason()):
+                    raise Stopped(reason)
+                time.sleep(LOOK_AGAIN)
 
 
 def claim_folder(config: StudyConfig, out: Path) -> None:
@@ -108,4 +114,5 @@ def claim_folder(config: StudyConfig, out: Path) -> None:
                     "Take another folder, or the settings of that study."
                 )
             config = united(held, config)
-        write_text(path, dump_config(config))
+        if is_first():
+            write_text(path, dump_config(config))

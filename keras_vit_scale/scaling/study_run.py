@@ -11,6 +11,7 @@ import keras
 
 from keras_vit_scale.atomic import replacing
 from keras_vit_scale.data.identity import digest_of_labels
+from keras_vit_scale.distribution.processes import from_first, is_first, meet
 from keras_vit_scale.evaluation import extract_features, representation
 from keras_vit_scale.formats import write_json
 from keras_vit_scale.models import ViT
@@ -20,6 +21,7 @@ from keras_vit_scale.runs.recipe import head_bias
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, folder_name
 from keras_vit_scale.scaling.study_data import StudyData
 from keras_vit_scale.schedules.branching import Branching
+from keras_vit_scale.sharding import on_host
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.callbacks.steps import steps_done
 from keras_vit_scale.training.checkpoints.manifest import CheckpointError, DamagedError
@@ -70,11 +72,8 @@ class StudyRun:
 
     def unfinished(self) -> list[int]:
         """Durations without a result."""
-        return [
-            d
-            for d in sorted(self.config.durations)
-            if not (self.branch(d) / "result.json").is_file()
-        ]
+        durations = sorted(self.config.durations)
+        return from_first([d for d in durations if not (self.branch(d) / "result.json").is_file()])
 
     def branch(self, duration: int) -> Path:
         return self.folder / f"steps-{duration:08d}"
@@ -87,7 +86,7 @@ class StudyRun:
 
     def saved(self) -> set[int]:
         """Steps of the trunk's checkpoints that are not known to be damaged."""
-        return set(self.trunk.steps()) - self.damaged
+        return set(from_first(self.trunk.steps())) - self.damaged
 
     def steps_left(self) -> int:
         """Training steps that `execute` will do, trunk and cooldowns."""
@@ -97,7 +96,7 @@ class StudyRun:
     def ready(self, duration: int) -> bool:
         """Whether the trunk has the checkpoint that a branch begins at, and keeps it."""
         step = self.config.branch_step(duration)
-        return step in self.trunk.names().values() and step in self.saved()
+        return step in from_first(list(self.trunk.names().values())) and step in self.saved()
 
     def execute(self, clock: StepClock) -> bool:
         """Trains the trunk as far as a missing branch needs it, then each missing branch.
@@ -123,7 +122,7 @@ class StudyRun:
                     done = True
         for duration in set(self.config.durations) - set(self.unfinished()):
             # Of a process that was killed between a result and this.
-            shutil.rmtree(self.branch(duration) / "checkpoints", ignore_errors=True)
+            self._let_go(duration)
         for duration in self.unfinished():
             if self.ready(duration):
                 with claiming(self.branch(duration)) as mine:
@@ -132,7 +131,9 @@ class StudyRun:
                         self._cool_down(training(), duration, clock)
                         done = True
         if trained:
+            distribution = keras.distribution.distribution()
             keras.utils.clear_session()
+            keras.distribution.set_distribution(distribution)
         return done
 
     def _build(self) -> "_Trained":
@@ -184,8 +185,10 @@ class StudyRun:
         folder = self.branch(duration)
         # The file tells this branch's own schedule.
         model.optimizer.learning_rate = self.config.schedule(self.size, duration)
-        with replacing(folder / "model.keras", ".keras") as new:
-            model.save(new, include_optimizer=False)
+        with on_host(model):
+            if is_first():
+                with replacing(folder / "model.keras", ".keras") as new:
+                    model.save(new, include_optimizer=False)
         model.optimizer.learning_rate = rate
         result = {
             **self._costs(duration),
@@ -205,8 +208,15 @@ class StudyRun:
                 for r in probe(features)
             ],
         }
-        write_json("study result", folder / "result.json", result)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if is_first():
+            write_json("study result", folder / "result.json", result)
+        self._let_go(duration)
+
+    def _let_go(self, duration):
+        """Deletes the checkpoints of a cooldown that has its result."""
+        if is_first():
+            shutil.rmtree(self.branch(duration) / "checkpoints", ignore_errors=True)
+        meet("cooled down")
 
     def _upstream_error(self, model):
         """Part of the validation images that is given a wrong class, or `None`."""

@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import keras
-import numpy as np
 
 from keras_vit_scale.training.callbacks.steps import own_optimizer
-from keras_vit_scale.training.checkpoints.state import host_copy
+from keras_vit_scale.training.checkpoints.state import kept_copy
+from keras_vit_scale.types import Tensor
 
 
 @contextlib.contextmanager
@@ -48,15 +48,15 @@ def averaged(model: keras.Model) -> Iterator[None]:
         yield
         return
     weights, averages = optimizer._trainable_variables, optimizer._model_variables_moving_average
-    with having([(w, host_copy(a)) for w, a in zip(weights, averages, strict=True)]):
+    with having([(w, kept_copy(a)) for w, a in zip(weights, averages, strict=True)]):
         yield
 
 
 @contextlib.contextmanager
-def having(values: Sequence[tuple[keras.Variable, np.ndarray]]) -> Iterator[None]:
+def having(values: Sequence[tuple[keras.Variable, Tensor]]) -> Iterator[None]:
     """Gives variables other values; afterwards they have their own again."""
     # Copies: JAX gives the memory of an array away that two variables might share.
-    kept = [(variable, host_copy(variable)) for variable, _ in values]
+    kept = [(variable, kept_copy(variable)) for variable, _ in values]
     try:
         for variable, value in values:
             variable.assign(value)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_vit_scale.sharding import is_sharded
+from keras_vit_scale.sharding import is_here, is_sharded
+from keras_vit_scale.types import Tensor
 
 #: What Keras calls the state of a SeedGenerator.
 SEED = "seed_generator_state"
@@ -83,6 +84,11 @@ def host_copy(variable: keras.Variable) -> np.ndarray:
     """A variable's whole value, in memory of its own."""
     # Always a copy: training overwrites the variable's memory, or gives it away.
     return np.array(keras.ops.convert_to_numpy(variable.value), order="C")
+
+
+def kept_copy(variable: keras.Variable) -> Tensor:
+    """A variable's value to give back to it: on the host, or where others hold a part, beside it."""
+    return host_copy(variable) if is_here(variable.value) else keras.ops.copy(variable.value)
 
 
 def pieces(variable: keras.Variable) -> list[Piece]:

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers
-from keras_vit_scale.distribution.processes import meet, place
+from keras_vit_scale.distribution.processes import is_first, meet, place
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.training.checkpoints.chunks import write_chunks
 from keras_vit_scale.training.checkpoints.manifest import (
@@ -147,6 +147,8 @@ class CheckpointStore:
 
     def name(self, step: int, name: str) -> None:
         """Names a checkpoint, also one that is yet to be: it is kept, an earlier one let go."""
+        if not is_first():
+            return
         names = self.names()
         if names.get(name) != step:
             self.folder.make()
@@ -157,7 +159,7 @@ class CheckpointStore:
     def delete_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps."""
         for later, _ in self._folders():
-            if later > step:
+            if later > step and is_first():
                 self._delete(later)
 
     def save(
@@ -191,12 +193,11 @@ class CheckpointStore:
         dtypes = {path: np.dtype(variable.dtype) for path, variable in state.items()}
         for path, values in metrics_state(model).items():
             # They are the same in all processes, of which one is enough.
-            arrays[path] = [] if place()[0] else [Piece((0,) * values.ndim, values)]
+            arrays[path] = [Piece((0,) * values.ndim, values)] if is_first() else []
             shapes[path], dtypes[path] = values.shape, values.dtype
         # Made text at once: what it is made of may change while the save goes on.
         said = json.loads(json.dumps(dict(extra or {}), allow_nan=False))
-        process = place()[0]
-        if process == 0:
+        if is_first():
             # What a killed process left, whose space may be needed, and a checkpoint that is
             # to be replaced.
             for unfinished in {each for each, _ in self._folders()} - set(self.steps()):
@@ -232,7 +233,7 @@ class CheckpointStore:
     def _write(self, step, arrays, shapes, dtypes, extra, name):
         try:
             self._write_checkpoint(step, arrays, shapes, dtypes, extra)
-            if place()[0] > 0:
+            if not is_first():
                 return
             if name is not None:
                 self.name(step, name)
