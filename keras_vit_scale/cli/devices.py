@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from keras_vit_scale.distribution.layouts import MeshParallel
+from keras_vit_scale.distribution.layouts import MIN_SIZE, MeshParallel
 from keras_vit_scale.distribution.mesh import make_mesh, parse_mesh
 from keras_vit_scale.distribution.processes import initialize
 
@@ -17,6 +17,8 @@ class Devices:
     """Devices by axis: data=8 cuts the batch, data=4,model=2 heads and MLP width too (JAX)."""
     fully_sharded: bool = False
     """Cut weights and the optimizer's state over the data axis too."""
+    min_size: int = MIN_SIZE
+    """Elements below which full sharding leaves a variable whole on each device."""
     distributed: bool = False
     """Join the other processes of the job: of SLURM, Open MPI, a TPU pod, or as the
     environment's KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID say."""
@@ -38,7 +40,9 @@ def training_on(devices: Devices) -> Iterator[None]:
         initialize()
     several = devices.mesh is not None or devices.fully_sharded or devices.distributed
     with (
-        MeshParallel(make_mesh(**sizes), fully_sharded=devices.fully_sharded)
+        MeshParallel(
+            make_mesh(**sizes), fully_sharded=devices.fully_sharded, min_size=devices.min_size
+        )
         if several
         else nullcontext()
     ):

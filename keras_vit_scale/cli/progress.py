@@ -46,7 +46,8 @@ class StepBar:
         return self
 
     def __exit__(self, *_):
-        self.bar.stop()
+        if is_first():
+            self.bar.stop()
 
 
 class ImageBar:

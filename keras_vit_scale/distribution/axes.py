@@ -17,7 +17,7 @@ _KERNELS = {
     "mlp_norm_scale": "D", "mlp_norm_bias": "D",
 }  # fmt: skip
 
-#: The weights of a block of `to_blocks`, which are those of ordinary Keras layers.
+#: The weights of `to_blocks`, which are those of ordinary Keras layers.
 _BLOCK = {
     "attention_norm/(gamma|beta)": "D", "mlp_norm/(gamma|beta)": "D",
     "attention/(query|key|value)/kernel": "DKF", "attention/(query|key|value)/bias": "KF",
@@ -33,7 +33,7 @@ AXES: dict[str, str] = {
     "position_embedding/embedding": "1ND",
     "class_token/token": "11D",
     **{f"encoder/(frozen_)?{name}": f"L{axes}" for name, axes in _KERNELS.items()},
-    **{rf"block_\d+/{name}": axes for name, axes in _BLOCK.items()},
+    **{rf"(block_\d+|pooling)/{name}": axes for name, axes in _BLOCK.items()},
     "norm/(gamma|beta)": "D",
     "pooling/probe": "11D",
     **{f"pooling/{name}": axes for name, axes in _KERNELS.items()},

@@ -102,12 +102,11 @@ def from_all(value: Any) -> list[Any]:
     process, processes = place()
     if processes == 1:
         return [value]
-    key = _key("all")
-    store().key_value_set(f"{key}/{process}", json.dumps(value))
-    return [
-        json.loads(store().blocking_key_value_get(f"{key}/{each}", int(1000 * PATIENCE)))
-        for each in range(processes)
-    ]
+    key = f"{_key('all')}/"
+    store().key_value_set(f"{key}{process}", json.dumps(value))
+    store().wait_at_barrier(f"{key}said", int(1000 * PATIENCE))
+    said = dict(store().key_value_dir_get(key))
+    return [json.loads(said[f"{key}{each}"]) for each in range(processes)]
 
 
 def store() -> Any:
