@@ -53,8 +53,8 @@ MODELS = [
     ),
     Fault(
         "models/block.py", "attention scaled by the width instead of the head's",
-        "ops.dot_product_attention(query, key, value)",
-        "ops.dot_product_attention(query, key, value, scale=x.shape[-1] ** -0.5)",
+        "ops.dot_product_attention(query, key, value, ",
+        "ops.dot_product_attention(query, key, value, scale=x.shape[-1] ** -0.5, ",
         "block",
     ),
     Fault(
