@@ -13,7 +13,7 @@ from conftest import TINY
 import keras_vit_scale as kvs
 from keras_vit_scale import planning
 from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum
-from keras_vit_scale.planning import OutOfMemoryError, compile_step, tpu_devices
+from keras_vit_scale.planning import OutOfMemoryError, compile_step, lower_step, tpu_devices
 from keras_vit_scale.planning.flops import _attention
 from keras_vit_scale.planning.topologies import find_libtpu
 
@@ -29,8 +29,11 @@ TOKENS = (SIZE // TINY.patch_size) ** 2
 BATCH_BYTES = BATCH * (SIZE**2 * 3 * 4 + 4)
 
 
-def compiled(**options):
-    return compile_step(TINY, BATCH, CLASSES, **{"image_size": SIZE, **options})
+OPTIONS = {"num_classes": CLASSES, "image_size": SIZE}
+
+
+def lowered(**options):
+    return lower_step(TINY, BATCH, **{**OPTIONS, **options})
 
 
 def count(pooling="map"):
@@ -52,26 +55,24 @@ def count(pooling="map"):
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_arguments_are_state_and_batch(optimizer, bytes_a_parameter, scalars):
-    step = compiled(optimizer=optimizer, pooling="gap")
+def test_state_has_the_bytes_of_its_optimizer(optimizer, bytes_a_parameter, scalars):
+    step = lowered(optimizer=optimizer, pooling="gap")
     assert step.state["trainable"] == 4 * count("gap")
     assert step.state["optimizer"] == bytes_a_parameter * count("gap") + scalars
-    assert step.memory.arguments == sum(step.state.values()) + BATCH_BYTES
-    assert step.memory.aliased == sum(step.state.values())  # all of it is donated
     assert not optimizer.built
 
 
 @pytest.mark.parametrize("pooling", planning.flops.POOLINGS)
 def test_flops_are_three_forward_passes(pooling):
     """The backward pass is twice the forward pass, but images get no gradient."""
-    step = compiled(pooling=pooling, remat=None)
+    step = lowered(pooling=pooling, remat=None)
     forward = planning.forward_flops(TINY, SIZE, pooling=pooling, num_classes=CLASSES)
     patches = 2 * TOKENS * TINY.patch_size**2 * 3 * TINY.width
     assert step.flops == BATCH * (3 * forward - patches)
 
 
 def test_rematerialised_blocks_cost_a_forward_pass_without_its_last_product():
-    kept, again = (compiled(remat=remat).flops for remat in (None, "full"))
+    kept, again = (lowered(remat=remat).flops for remat in (None, "full"))
     projections, products, mlp = _attention(TINY, TOKENS, TOKENS)
     assert again - kept == BATCH * TINY.depth * (projections + products + mlp // 2)
 
@@ -80,11 +81,13 @@ def test_it_is_the_step_that_training_runs(rng):
     """On real arrays it gives the very weights and loss that `train_on_batch` does."""
     import jax
 
-    options = {"image_size": SIZE, "dropout": 0.3, "seed": 3}
+    options = {"dropout": 0.3, "seed": 3}
     optimizer = Adafactor(0.01, weight_decay=0.1, global_clipnorm=1.0)
-    step = compiled(optimizer=optimizer, metrics=["accuracy"], **options)
+    step = lowered(optimizer=optimizer, metrics=["accuracy"], **options).compile()
+    assert step.memory.arguments == sum(step.state.values()) + BATCH_BYTES
+    assert step.memory.aliased == sum(step.state.values())  # all of it is donated
 
-    model = kvs.ViT(TINY, CLASSES, **options)
+    model = kvs.ViT(TINY, **OPTIONS, **options)
     model.compile(
         type(optimizer).from_config(optimizer.get_config()),
         kvs.SigmoidCrossEntropy(),
@@ -114,7 +117,7 @@ def test_nothing_is_allocated():
 
     shape = kvs.ViTConfig(width=2048, depth=2, mlp_dim=4096, heads=2, patch_size=7)
     before = sum(array.nbytes for array in jax.live_arrays())
-    step = compile_step(shape, 2, CLASSES, image_size=14, pooling="gap")
+    step = compile_step(shape, 2, **OPTIONS, pooling="gap")
     with keras.StatelessScope():
         pass
     left = sum(array.nbytes for array in jax.live_arrays()) - before
@@ -123,7 +126,7 @@ def test_nothing_is_allocated():
 
 def test_half_precision_keeps_the_state_of_its_policy():
     mixed, half = (
-        compiled(dtype=dtype, optimizer=Momentum()) for dtype in ("mixed_bfloat16", "bfloat16")
+        lowered(dtype=dtype, optimizer=Momentum()) for dtype in ("mixed_bfloat16", "bfloat16")
     )
     assert mixed.state["trainable"] == 4 * count()
     # The final norm and the head keep float32.
@@ -146,7 +149,7 @@ sharded = keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="d
 shape = type(TINY)(15, 3, 20, 3, 2)
 for name, distribution in (("data", data), ("sharded", sharded)):
     step = compile_step(
-        shape, 8, 5, image_size=14, optimizer=Momentum(), distribution=distribution
+        shape, 8, num_classes=5, image_size=14, optimizer=Momentum(), distribution=distribution
     )
     print(json.dumps({
         "name": name, "devices": step.devices, "sent": step.sent, "state": step.state,
@@ -210,7 +213,7 @@ def test_a_sharded_kernel_takes_its_share_and_is_gathered_block_by_block(distrib
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        compile_step(TINY, **{"batch_size": 2, "image_size": SIZE, **options})
+        lower_step(TINY, **{"batch_size": 2, **OPTIONS, **options})
 
 
 @pytest.mark.parametrize("name", ["v5e:2", "v4:2x2", "v5e:0x2", "v5e:2x2x1", "v7", "", 4])
@@ -267,7 +270,7 @@ def test_several_processes_compile_at_once():
 def test_a_tpu_that_is_not_there():
     mesh = keras.distribution.DeviceMesh((4,), ["data"], tpu_devices("v5e:2x2"))
     step = compile_step(
-        TINY, 8, CLASSES, image_size=SIZE,
+        TINY, 8, **OPTIONS,
         distribution=keras.distribution.DataParallel(device_mesh=mesh),
     )  # fmt: skip
     gradients = 4 * count()
@@ -282,6 +285,6 @@ def test_a_tpu_that_is_not_there():
 def test_what_a_tpu_cannot_hold_is_refused_with_its_size():
     images = 2**24
     with pytest.raises(OutOfMemoryError, match="GiB of a device that has") as raised:
-        compile_step("mu/16", images, CLASSES, image_size=16, device="v5e")
+        compile_step("mu/16", images, num_classes=5, image_size=16, device="v5e")
     assert 14 * 2**30 < raised.value.available < 16 * 2**30
     assert raised.value.needed > 4 * images * 16**2 * 3

@@ -14,9 +14,11 @@ from keras_vit_scale.planning.flops import forward_flops, training_flops
 from keras_vit_scale.planning.parameters import parameters
 from keras_vit_scale.planning.step import (
     CompiledStep,
+    LoweredStep,
     OutOfMemoryError,
     StepMemory,
     compile_step,
+    lower_step,
 )
 from keras_vit_scale.planning.table import presets_table
 from keras_vit_scale.planning.topologies import TPU_KINDS, tpu_devices
@@ -28,11 +30,13 @@ __all__ = [
     "Accelerator",
     "Collective",
     "CompiledStep",
+    "LoweredStep",
     "OutOfMemoryError",
     "StepMemory",
     "accelerator",
     "compile_step",
     "forward_flops",
+    "lower_step",
     "parameters",
     "presets_table",
     "recognised",

@@ -75,7 +75,8 @@ class CompiledStep:
         flops: Of the matrix products of the whole step, on all devices together,
             with those that are computed again for the backward pass.
         collectives: What the devices send each other.
-        seconds: Of "build", "lower" and "compile".
+        seconds: Of "build", "lower" and "compile"; the last is short where JAX's
+            compilation cache has the step.
         compiled: JAX's compiled function, from state and batch to logs and state, as
             the trainer's `train_step`. The state is consumed.
     """
@@ -95,23 +96,81 @@ class CompiledStep:
         return sum(c.sent for c in self.collectives)
 
 
-def compile_step(
+@dataclass(frozen=True)
+class LoweredStep:
+    """A training step that is traced and not yet compiled: what is known without the compiler.
+
+    Args:
+        device, devices, state, flops: As of a `CompiledStep`.
+        seconds: Of "build" and "lower".
+        lowered: What JAX compiles.
+    """
+
+    device: str
+    devices: int
+    state: dict[str, int]
+    flops: int
+    seconds: dict[str, float]
+    lowered: Any
+
+    def compile(self) -> CompiledStep:
+        """The step, compiled.
+
+        Raises:
+            OutOfMemoryError: If the compiler finds that the device's memory cannot hold it.
+        """
+        begun = time.perf_counter()
+        compiled = _compile(self.lowered)
+        seconds = time.perf_counter() - begun
+        return CompiledStep(
+            device=self.device,
+            devices=self.devices,
+            memory=_memory(compiled),
+            state=self.state,
+            flops=self.flops,
+            collectives=collectives(compiled.as_text()) if self.devices > 1 else [],
+            seconds={**self.seconds, "compile": seconds},
+            compiled=compiled,
+        )
+
+
+def compile_step(config: str | ViTConfig, batch_size: int, **options: Any) -> CompiledStep:
+    """Compiles the training step of a `ViT` without a weight, an image or, for TPUs, the device.
+
+    Args:
+        config, batch_size, **options: As for `lower_step`.
+
+    Raises:
+        OutOfMemoryError: If the compiler finds that the device's memory cannot hold it.
+        NotImplementedError, ValueError: As `lower_step`.
+
+    Example:
+
+    >>> from keras_vit_scale.planning import compile_step
+    >>> step = compile_step("mu/16", batch_size=2, image_size=32)  # doctest: +SKIP
+    >>> step.memory.total > sum(step.state.values())  # doctest: +SKIP
+    True
+    """
+    return lower_step(config, batch_size, **options).compile()
+
+
+def lower_step(
     config: str | ViTConfig,
     batch_size: int,
-    num_classes: int = 1000,
     *,
+    num_classes: int = 1000,
     optimizer: keras.optimizers.Optimizer | None = None,
     loss: Any = None,
     metrics: Sequence[Any] | None = None,
     device: Any = None,
     distribution: Any = None,
     **options: Any,
-) -> CompiledStep:
-    """Compiles the training step of a `ViT` without a weight, an image or, for TPUs, the device.
+) -> LoweredStep:
+    """The training step of a `ViT`, ready for the compiler, of shapes alone.
 
     It is the step that `fit` runs, the `train_step` of Keras' trainer with this
-    optimizer, loss and metrics, its state donated, of shapes alone: G/14 takes no
-    more memory than s/28. On the JAX backend.
+    optimizer, loss and metrics, its state donated. Nothing is allocated: G/14 takes
+    no more memory than s/28. On the JAX backend.
 
     Args:
         config: A preset's name or a `ViTConfig`.
@@ -128,17 +187,16 @@ def compile_step(
         **options: Of `ViT`: `image_size`, `pooling`, `dtype`, `remat`, `unroll` and so on.
 
     Raises:
-        OutOfMemoryError: If the compiler finds that the device's memory cannot hold it.
         ValueError: If an option is out of its range, or a device and a distribution
             are given.
         NotImplementedError: On another backend than JAX.
 
     Example:
 
-    >>> from keras_vit_scale.planning import compile_step
-    >>> step = compile_step("mu/16", batch_size=2, num_classes=5, image_size=32)  # doctest: +SKIP
-    >>> step.memory.total > step.state["trainable"]  # doctest: +SKIP
-    True
+    >>> from keras_vit_scale.planning import lower_step
+    >>> step = lower_step("G/14", batch_size=1, num_classes=29_593)  # doctest: +SKIP
+    >>> f"{step.state['optimizer'] / step.state['trainable']:.3f}"  # doctest: +SKIP
+    '0.505'
     """
     _check(batch_size, num_classes, device, distribution)
     import jax
@@ -153,56 +211,35 @@ def compile_step(
         with abstract_variables():
             model = ViT(config, num_classes, **options)
             _lay_out(model.variables)
-            model.compile(optimizer, SigmoidCrossEntropy() if loss is None else loss, metrics)
+            model.compile(optimizer, loss or SigmoidCrossEntropy(), metrics=metrics)
             batch = _batch(model, batch_size)
             model._symbolic_build(data_batch=batch)
-            state = tuple(
-                list(variables)
-                for variables in (
-                    model.trainable_variables,
-                    model.non_trainable_variables,
-                    optimizer.variables,
-                    model.metrics_variables,
-                )
+            variables = (
+                model.trainable_variables,
+                model.non_trainable_variables,
+                optimizer.variables,
+                model.metrics_variables,
             )
-            for variables in state:
-                _lay_out(variables)
-        if distribution is None:
-            place = jax.sharding.SingleDeviceSharding(_device(device))
-            state_shapes = jax.tree.map(lambda v: _shape(v, place), state)
-            batch = jax.tree.map(lambda v: _shape(v, place), batch)
-            results = None
-        else:
-            state_shapes = jax.tree.map(lambda v: _shape(v, _sharding(v._layout)), state)
-            batch = jax.tree.map(
-                lambda v: _shape(v, _sharding(distribution.get_data_layout(v.shape))), batch
-            )
-            results = (None, jax.tree.map(lambda shape: shape.sharding, state_shapes))
+            for part in variables:
+                _lay_out(part)
+        held, fed = _places(device, distribution)
+        state = tuple([_shape(v, held(v)) for v in part] for part in variables)
+        batch = tuple(_shape(v, fed(v)) for v in batch)
+        results = (None, jax.tree.map(held, variables)) if distribution is not None else None
         # As `make_train_function` of the trainer has it.
         function = jax.jit(model.train_step, donate_argnums=0, out_shardings=results)
         built = time.perf_counter()
-        traced = function.trace(state_shapes, batch)
+        traced = function.trace(state, batch)
         lowered = traced.lower()
-        lowered_at = time.perf_counter()
-        compiled = _compile(lowered)
-        done = time.perf_counter()
+        seconds = {"build": built - begun, "lower": time.perf_counter() - built}
     devices = list(batch[0].sharding.device_set)
-    return CompiledStep(
+    return LoweredStep(
         device=devices[0].device_kind,
         devices=len(devices),
-        memory=_memory(compiled),
-        state={
-            part: sum(_bytes(shape) for shape in shapes)
-            for part, shapes in zip(STATE, state_shapes, strict=True)
-        },
+        state={name: sum(map(_share, part)) for name, part in zip(STATE, state, strict=True)},
         flops=product_flops(traced.jaxpr.jaxpr),
-        collectives=collectives(compiled.as_text()) if len(devices) > 1 else [],
-        seconds={
-            "build": built - begun,
-            "lower": lowered_at - built,
-            "compile": done - lowered_at,
-        },
-        compiled=compiled,
+        seconds=seconds,
+        lowered=lowered,
     )
 
 
@@ -221,12 +258,21 @@ def _check(batch_size, num_classes, device, distribution):
         )
 
 
-def _device(device):
+def _places(device, distribution):
+    """Where variables and batches lie: two functions of one to JAX's sharding."""
     import jax
 
+    if distribution is not None:
+        return (
+            lambda variable: _sharding(variable._layout),
+            lambda array: _sharding(distribution.get_data_layout(array.shape)),
+        )
     if device is None:
-        return jax.devices()[0]
-    return tpu_devices(device)[0] if isinstance(device, str) else device
+        device = jax.devices()[0]
+    elif isinstance(device, str):
+        device = tpu_devices(device)[0]
+    place = jax.sharding.SingleDeviceSharding(device)
+    return lambda _: place, lambda _: place
 
 
 def _batch(model, batch_size):
@@ -254,7 +300,7 @@ def _sharding(layout):
     return getattr(layout, "backend_layout", layout)
 
 
-def _bytes(shape: Any) -> int:
+def _share(shape: Any) -> int:
     """Bytes of one device's part of an array."""
     return prod(shape.sharding.shard_shape(shape.shape)) * shape.dtype.itemsize
 
@@ -265,12 +311,13 @@ def _compile(lowered):
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        used = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
-        if used is None:
-            raise
-        needed, available = (
-            int(float(used[i]) * 1024 ** ("KMGT".index(used[i + 1]) + 1)) for i in (1, 3)
+        # Two forms: of all memory, and where it sees early that what is computed will not fit.
+        found = re.search(r"Used (\S+) of (\S+) hbm", str(error)) or re.search(
+            r"HLO temporaries \((\S+)\) exceeds available HBM \((\S+)\)", str(error)
         )
+        if found is None:
+            raise
+        needed, available = map(_written, found.groups())
         raise OutOfMemoryError(
             f"The step needs {needed / 2**30:.2f} GiB of a device that has "
             f"{available / 2**30:.2f} GiB for it. A smaller batch, `remat`, or more devices with "
@@ -278,6 +325,11 @@ def _compile(lowered):
             needed,
             available,
         ) from error
+
+
+def _written(size: str) -> int:
+    """Bytes of a number such as "17.75G"."""
+    return int(float(size[:-1]) * 1024 ** ("KMGT".index(size[-1]) + 1))
 
 
 def _memory(compiled: Any) -> StepMemory:
