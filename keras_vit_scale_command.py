@@ -65,6 +65,19 @@ def choose_backend() -> str | None:
     )
 
 
+def leave(code: int) -> None:
+    """Ends the process with a code; after an error without waiting for others of its job.
+
+    JAX waits for them at the end, and they may be waiting for this one in a step.
+    """
+    distributed = sys.modules.get("jax._src.distributed")
+    if code and distributed is not None and distributed.global_state.client is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)
+
+
 def main() -> None:
     """The console script."""
     if sys.argv[1:2] and sys.argv[1] in RESUMING:
@@ -78,7 +91,7 @@ def main() -> None:
         print(f"keras-vit-scale: {note}", file=sys.stderr)
     from keras_vit_scale.cli import run
 
-    raise SystemExit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from pages import add_out, publish
 
 import keras_vit_scale as kvs
 from keras_vit_scale.training import CheckpointStore
@@ -120,6 +121,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--every", type=int, default=50)
+    add_out(parser)
     parser.add_argument("--restart", help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -135,10 +137,13 @@ def main():
             stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
         rows |= json.loads(done.stdout.splitlines()[-1])
-    print(f"| {arguments.preset}, {keras.backend.backend()}, batch {arguments.batch} | |")
-    print("|---|---|")
-    for name, value in rows.items():
-        print(f"| {name} | {value} |")
+    heading = f"{arguments.preset}, {keras.backend.backend()}, batch {arguments.batch}"
+    table = [f"| {heading} | |", "|---|---|", *(f"| {n} | {value} |" for n, value in rows.items())]
+    how = (
+        f"Medians of {arguments.rounds} rounds of {arguments.steps} steps without a save and with "
+        "one; in brackets the share of processor time."
+    )
+    publish("Saving and restoring", table, how, arguments.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,11 @@ its number: `evaluations.json` and `log.csv` by that of the run's `config.yaml`,
 by that of `study.yaml`. Weights are in the formats of Keras and of other projects.
 """
 
+import json
+from pathlib import Path
 from typing import Any
+
+from keras_vit_scale.atomic import write_text
 
 #: The format of each kind of file that is written, the latest that is read.
 FORMATS = {
@@ -74,3 +78,35 @@ def without_format(kind: str, stored: dict[str, Any], name: object) -> dict[str,
     values = dict(stored)
     check_format(kind, values.pop("format", 1), name)
     return values
+
+
+def write_json(kind: str, path: Path, values: dict[str, Any]) -> None:
+    """Replaces a JSON file by one of this kind, at once, with its format.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_vit_scale.formats import read_json, write_json
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json("results", Path(folder, "results.json"), {"steps": 7})
+    ...     read_json("results", Path(folder, "results.json"))
+    {'steps': 7}
+    """
+    write_text(path, json.dumps(with_format(kind, values), indent=1))
+
+
+def read_json(kind: str, path: Path) -> dict[str, Any]:
+    """The values that `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FormatError: If the format is not known.
+        ValueError: If it is not the JSON of a file of ours.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(stored, dict):
+        raise ValueError(f"{path} is damaged: it must hold one JSON object")
+    return without_format(kind, stored, path)

@@ -284,6 +284,7 @@ def test_a_run_over_bad_files_killed_and_resumed_ends_the_same(folders, tmp_path
     assert_same_end(tmp_path / "run", tmp_path / "twin")
 
 
+@pytest.mark.slow
 def test_by_default_the_file_is_named_and_the_run_can_go_on_without_it(folders, tmp_path, capsys):
     good, _, _ = folders
     shutil.copytree(good, tmp_path / "images")

@@ -33,6 +33,13 @@ MINIATURES = {
     ),
     "law_coverage.py": (["--studies", "2", "--resamples", "20"], "| seeds |"),
     "curve_extrapolation.py": (["--curves", "1", "--no-paper"], "| fit_curve |"),
+    "skip_nonfinite.py": (
+        [
+            *("--preset", "mu/8", "--image-size", "16", "--batch", "3"),
+            *("--steps", "1", "--rounds", "1"),
+        ],
+        "| its processor time |",
+    ),
     "train_step.py": (
         [
             *("--preset", "mu/8", "--image-size", "16", "--batch", "3", "--matrix", "32"),
@@ -55,6 +62,7 @@ def scripts():
         "contestants.py",
         "devices.py",
         "loaders.py",
+        "pages.py",
         "peers.py",
     }
 

@@ -29,6 +29,9 @@ from keras_vit_scale.training.averaging import averaged
 from keras_vit_scale.training.checkpoints import CheckpointError, copying
 from keras_vit_scale.training.checkpoints.storage import read_bytes
 
+# Of runs, whose steps every backend's own tests cover.
+pytestmark = pytest.mark.slow
+
 #: Longer than `CONFIG`, and the same up to step 10, where that begins its cooldown.
 TRUNK = dataclasses.replace(CONFIG, steps=31, cooldown=4, keep_last=1, keep_every=5)
 COOLED = {"cooldown": 7, "keep_last": 9}
@@ -133,7 +136,6 @@ def test_what_is_dropped_may_change(trunk, tmp_path):
     assert (origin.trunk_branch["step"], origin.trunk_branch["trunk"]) == (25, str(trunk.resolve()))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("on_spike", ["warn", "rewind"])
 def test_a_branch_may_begin_to_look_for_leaps_of_its_loss(on_spike, trunk, tmp_path):
     changes = {"on_spike": on_spike, "steps": 18, "cooldown": 2, "checkpoint_every": 3}
@@ -158,7 +160,6 @@ def test_of_a_branch_with_another_batch_size_the_images_are_counted_on(trunk, tm
     assert origin.trunk_branch["asked"] == first
 
 
-@pytest.mark.slow
 def test_interrupted_it_goes_on_without_its_trunk(trunk, cooled, tmp_path):
     """By the same call, with what no weight depends on changed."""
     shutil.copytree(trunk, tmp_path / "trunk")

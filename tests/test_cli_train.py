@@ -18,6 +18,9 @@ from PIL import Image
 from keras_vit_scale import ViT, ViTConfig, cli
 from keras_vit_scale.training import CheckpointStore
 
+# The command above a run, whose own tests cover each backend.
+pytestmark = pytest.mark.slow
+
 SHAPE = "width=6,depth=1,mlp_dim=7,heads=2,patch_size=4"
 OPTIONS = [
     "--image-size", "8", "--batch-size", "16", "--crop", "shift", "--no-flip", "--resize", "none",

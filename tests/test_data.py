@@ -1,5 +1,7 @@
 """Sources, splits, preprocessing and batches, on arrays and on real image files."""
 
+from typing import ClassVar
+
 import keras
 import numpy as np
 import pytest
@@ -462,6 +464,119 @@ def test_neighbouring_seeds_do_not_share_their_permutations():
 def test_eval_batches_come_in_order_and_end_with_the_rest():
     batches = indices(eval_batches(TRACED, EvalTransform(4, resize="none"), 10))
     assert batches == [list(range(10)), list(range(10, 20)), [20, 21, 22]]
+
+
+@pytest.mark.parametrize("hosts", [2, 3, 6])
+def test_hosts_together_have_the_batches_of_one(hosts):
+    """Host h has rows h B / n to (h + 1) B / n, whatever they are; pixels too."""
+    options = {"seed": 3, "start": 2, "stop": 6, "offset": 5}
+    source, transform = digits(), TrainTransform(7, crop="inception", flip=True)
+    whole = list(train_batches(source, transform, 12, **options))
+    parts = [
+        list(train_batches(source, transform, 12, shard=(host, hosts), **options))
+        for host in range(hosts)
+    ]
+    for batch, *pieces in zip(whole, *parts, strict=True):
+        for array, *rows in zip(batch, *pieces, strict=True):
+            assert {len(r) for r in rows} == {12 // hosts}
+            np.testing.assert_array_equal(np.concatenate(rows), array)
+
+
+def test_a_host_reads_its_own_images_alone():
+    class Counted(ArraySource):
+        read: ClassVar[list[int]] = []
+
+        def __getitem__(self, index):
+            self.read.append(index)
+            return super().__getitem__(index)
+
+    counted = Counted(TRACED.images, TRACED.labels)
+    seen = np.concatenate(indices(train_batches(counted, STILL, 4, stop=3, shard=(1, 2))))
+    assert sorted(counted.read) == sorted(seen)
+
+
+def test_pixels_are_a_function_of_seed_epoch_and_image(rng):
+    """By them alone: not of the place in the stream, nor of the size of batches."""
+    images = rng.integers(0, 256, (11, 13, 17, 3), dtype=np.uint8)
+    images[:, :, :, 0] = np.arange(11)[:, None, None]  # resizing keeps what is even
+    source = ArraySource(images, np.arange(11))
+
+    def seen(batch_size, epoch, seed):
+        start = epoch * 11 // batch_size
+        batches = train_batches(
+            source, TrainTransform(5), batch_size, seed=seed,
+            start=start, stop=start + 11 // batch_size, offset=epoch * 11 - start * batch_size,
+        )  # fmt: skip
+        found = {int(y): x for xs, ys in batches for x, y in zip(xs, ys, strict=True)}
+        assert len(found) == 11
+        return found
+
+    one = seen(11, 2, 5)
+    for label, pixels in seen(1, 2, 5).items():
+        np.testing.assert_array_equal(pixels, one[label])
+    for other in (seen(11, 3, 5), seen(11, 2, 6)):
+        assert not any(np.array_equal(other[label], one[label]) for label in one)
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 5])
+@pytest.mark.parametrize("images", [1, 20, 23])
+def test_filled_batches_cover_each_image_once_on_all_hosts(hosts, images):
+    source = Subset(TRACED, range(images))
+    parts = [
+        list(eval_batches(source, EvalTransform(4), 10, shard=(host, hosts), pad=True))
+        for host in range(hosts)
+    ]
+    seen = []
+    for pieces in zip(*parts, strict=True):
+        x, y, weights = (np.concatenate(rows) for rows in zip(*pieces, strict=True))
+        assert (len(x), weights.dtype) == (10, np.float32)
+        traced = np.rint((x[:, 0, 0, 0] + 1) * 127.5).astype(int)
+        np.testing.assert_array_equal(y[weights == 1], traced[weights == 1] % 5)
+        assert set(weights.tolist()) <= {0, 1}
+        assert np.isfinite(x).all()
+        seen += traced[weights == 1].tolist()
+    assert seen == list(range(images))
+
+
+def test_evaluate_counts_the_weights_of_filled_batches():
+    """23 images in batches of 10: what NumPy says of the 23 is what `weighted_metrics` say."""
+    model = keras.Sequential(
+        [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    exact = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="exact")
+    model.compile("sgd", loss, weighted_metrics=["accuracy", exact])
+    filled = eval_batches(TRACED, EvalTransform(4), 10, pad=True)
+    found = model.evaluate(filled, steps=3, verbose=0, return_dict=True)
+    [(x, y)] = eval_batches(TRACED, EvalTransform(4), 23)
+    logits = keras.ops.convert_to_numpy(model(x))
+    assert found["accuracy"] == pytest.approx((logits.argmax(1) == y).mean(), abs=1e-6)
+    nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(23), y]
+    assert found["exact"] == pytest.approx(nll.mean(), rel=1e-5)
+    assert found["loss"] == pytest.approx(nll.sum() / 30, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shard", "message"),
+    [
+        ((2, 2), "counted from 0, and the number of hosts"),
+        ((-1, 2), "counted from 0"),
+        ((0, 0), "counted from 0"),
+        ((0.0, 1), "counted from 0"),
+        (3, "counted from 0"),
+        ((0, 3), "a multiple of their number"),
+    ],
+)
+def test_impossible_shards_are_refused(shard, message):
+    with pytest.raises(ValueError, match=message):
+        train_batches(TRACED, STILL, 4, shard=shard)
+    with pytest.raises(ValueError, match=message):
+        eval_batches(TRACED, EvalTransform(4), 4, shard=shard, pad=True)
+
+
+def test_several_hosts_evaluate_filled_batches_alone():
+    with pytest.raises(ValueError, match="pass `pad=True`"):
+        eval_batches(TRACED, EvalTransform(4), 4, shard=(0, 2))
 
 
 def test_fit_takes_the_batches_and_sees_each_step(folder):

@@ -11,6 +11,9 @@ import pytest
 
 from keras_vit_scale.data import open_source
 
+# The library's own tests cover each backend.
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 MINIATURES = {

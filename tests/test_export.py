@@ -96,6 +96,7 @@ def test_fixed_number_of_images(format, images, rng, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", cases(RUNTIMES, lambda route: route.int8))
 def test_int8_is_kerass_and_smaller(format, rng, tmp_path):
     model = ViT(ViTConfig(160, 1, 640, 5, 4), 7, image_size=16)
@@ -169,6 +170,7 @@ def test_classifier_with_its_settings_and_check(classifier, rng, tmp_path):
 
 
 @needs_one
+@pytest.mark.slow
 def test_command_writes_and_checks(classifier, tmp_path, capsys):
     saved, out = tmp_path / "model.keras", tmp_path / f"vit{SUFFIX[FIRST]}"
     save_classifier(classifier.model, saved, classifier.transform, NAMES)

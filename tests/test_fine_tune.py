@@ -37,6 +37,9 @@ from keras_vit_scale.runs.settings import read_settings, settings_text
 from keras_vit_scale.runs.start import build_model, open_start
 from keras_vit_scale.weights import resample_positions
 
+# Made of runs, whose own tests cover each backend.
+pytestmark = pytest.mark.slow
+
 SHAPE = "width=16,depth=2,mlp_dim=32,heads=2,patch_size=2"
 B16 = Architecture(preset("B/16"), (14, 14), "map", "learned", "tanh", 1e-6, 21_843)
 
@@ -250,7 +253,6 @@ def test_another_projects_weights_are_a_start(world, tmp_path):
 # Choosing and training
 
 
-@pytest.mark.slow
 def test_the_best_rate_wins_and_all_images_are_trained_on(world, tmp_path):
     """Of a rate that float32 has as 0, one that learns, and one whose weights overflow."""
     trunk, data, test = world
@@ -319,7 +321,6 @@ def whole(world, tmp_path_factory):
     return found, Path(found["folder"]), steps
 
 
-@pytest.mark.slow
 def test_the_kept_model_is_the_average_of_the_weights(whole):
     found, folder, steps = whole
     assert sorted(steps) == [1, 2, 3, 4, 5]
@@ -352,7 +353,6 @@ fine_tune(*arguments, sys.argv[2], check=True, on_progress=kill)
 """
 
 
-@pytest.mark.slow
 def test_killed_and_run_again_it_ends_the_same(world, whole, tmp_path):
     """Weights and averages go on from the last checkpoint; how many there were is no matter."""
     arguments, out = (AVERAGED, str(world[0]), world[1]), tmp_path / "killed"
@@ -373,7 +373,6 @@ def test_killed_and_run_again_it_ends_the_same(world, whole, tmp_path):
         np.testing.assert_array_equal(as_numpy(a), as_numpy(b))
 
 
-@pytest.mark.slow
 def test_fine_tuning_beats_training_from_scratch(world, tmp_path):
     """101 images of five digits that the trunk never saw, at twice its resolution.
 
@@ -424,7 +423,6 @@ COMMAND = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_command_fine_tunes_tasks_and_gives_their_means(world, tmp_path, capsys):
     trunk, data, test = world
     (tmp_path / "tasks.yaml").write_text(TASKS.replace("DATA", data).replace("TEST", test))

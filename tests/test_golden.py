@@ -32,8 +32,9 @@ from keras_vit_scale.scaling import (
     write_report,
 )
 from keras_vit_scale.scaling.results import study_results
-from keras_vit_scale.scaling.study import Run
 from keras_vit_scale.scaling.study_data import open_data
+from keras_vit_scale.scaling.study_run import StudyRun
+from keras_vit_scale.training import Stopping
 from keras_vit_scale.training.checkpoints import (
     CheckpointStore,
     restore_folder,
@@ -179,7 +180,7 @@ def test_a_study(version, folder):
     config, expected = load_config("study/study.yaml"), pd.read_csv("study/results.csv")
     data = open_data(config)
     for size in config.sizes:
-        run = Run(config, size, 0, Path("study"), data)
+        run = StudyRun(config, size, 0, Path("study"), data, Stopping())
         assert not run.unfinished()
         shutil.rmtree(run.branch(max(config.durations)))
         leaves = config.branch_step(max(config.durations))

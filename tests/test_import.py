@@ -22,6 +22,7 @@ def loaded_after(statement):
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_import_adds_no_heavy_module_to_those_of_keras():
     assert loaded_after("import keras_vit_scale") == loaded_after("import keras")
 

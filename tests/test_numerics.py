@@ -206,6 +206,7 @@ def train_with_stops(config, out, stops):
     train(config, out)
 
 
+@pytest.mark.slow
 def test_a_poisoned_batch_ends_a_run_and_is_not_saved(tmp_path):
     config = poisoned(spoilt=(8,))
     with pytest.raises(
@@ -252,6 +253,7 @@ def rewound(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_run_goes_back_to_before_a_leap_and_leaves_its_images_out(rewound):
     """By hand: the window of steps 45 and 46 is one; checkpoints are at the multiples of five."""
     stored = json.loads((rewound / "rewinds.json").read_text())
@@ -271,6 +273,7 @@ def test_a_run_goes_back_to_before_a_leap_and_leaves_its_images_out(rewound):
     assert Rewinds(rewound / "rewinds.json").offset(40) == 12 * 13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [None, 71, 72])
 def test_what_a_leap_goes_back_to_stays_until_its_window_begins(stop, tmp_path, rng):
     """Windows of 3 steps, checkpoints of 10 of which one is kept, stopped before or at step 72.
@@ -297,6 +300,7 @@ def test_what_a_leap_goes_back_to_stays_until_its_window_begins(stop, tmp_path, 
     assert 70 in store.steps()
 
 
+@pytest.mark.slow
 def test_a_leap_in_the_rest_of_a_window_goes_back_as_far_whatever_else_is_kept(tmp_path):
     """After a return to step 70, in the window from 69 on, whose step 70 was no part of a leap."""
     for kept in ((60, 70), (70,)):

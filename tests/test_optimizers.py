@@ -207,7 +207,9 @@ FIT_OPTIONS = {
 }
 
 
-@OURS
+@pytest.mark.parametrize(
+    "kind", [Adafactor, *(pytest.param(k, marks=pytest.mark.slow) for k in (AdamW, Momentum))]
+)
 def test_fits_freezes_and_is_saved_with_its_model(kind, rng, tmp_path):
     images, labels = two_classes(rng)
     model = ViT(ViTConfig(32, 1, 32, 2, 4), 2, image_size=8, pooling="gap")
@@ -297,8 +299,8 @@ def test_moving_averages_overwrite_the_weights(kind, rng):
     "optimizer",
     [
         keras.optimizers.AdamW(3e-3, clipnorm=1.0),
-        keras.optimizers.SGD(0.03, momentum=0.9),
-        keras.optimizers.Lion(3e-3),
+        pytest.param(keras.optimizers.SGD(0.03, momentum=0.9), marks=pytest.mark.slow),
+        pytest.param(keras.optimizers.Lion(3e-3), marks=pytest.mark.slow),
     ],
     ids=lambda optimizer: optimizer.name,
 )

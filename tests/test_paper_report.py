@@ -144,6 +144,7 @@ def run_report(out, *arguments):
     return (out / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_report_is_the_same_again(tmp_path):
     fast = ["--resamples", "20", "--sections", "figure2", "figure3", "bottlenecks"]
     texts = [run_report(tmp_path / name, *fast) for name in "ab"]

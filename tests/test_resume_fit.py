@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import as_numpy
+from safetensors.numpy import load_file
 
 from keras_vit_scale import Adafactor, ReciprocalSqrt, ViT, ViTConfig
 from keras_vit_scale.data import Augmentation, TrainTransform, digits, train_batches
@@ -79,7 +80,8 @@ def run(folder, data, every=4, stop_after=None):
     return {name: as_numpy(v).copy() for name, v in training_state(model).items()}, early.best
 
 
-@pytest.mark.parametrize("data", [ours, pytest.param(grains, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("data", [ours, grains])
 def test_stopped_again_and_again_it_ends_with_the_same_bits(data, tmp_path):
     """Weights, slots, averages, accumulated gradients, seeds, the log, and when to stop early."""
     straight, best = run(tmp_path / "straight", data)
@@ -128,10 +130,8 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(
-    ("monitor", "min_delta"),
-    [("loss", 10), pytest.param("accuracy", 2, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("monitor", "min_delta"), [("loss", 10), ("accuracy", 2)])
 def test_what_counts_as_better_is_the_same_when_it_goes_on(monitor, min_delta, tmp_path):
     """Nothing is ever so much better: it ends after the second epoch."""
 
@@ -146,6 +146,7 @@ def test_what_counts_as_better_is_the_same_when_it_goes_on(monitor, min_delta, t
 ENDED = "A callback ended this `fit` at step"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "every"), [(False, 3), (True, 4)], ids=["last", "first"])
 def test_a_fit_that_ended_early_does_nothing_more(first, every, tmp_path):
     """Wherever the callback stands that ended it, and whether a save was due then."""
@@ -162,6 +163,35 @@ def test_a_fit_that_ended_early_does_nothing_more(first, every, tmp_path):
     assert_same(results[0], results[2])
 
 
+class WeightsAtTheEnd(keras.callbacks.Callback):
+    """What the weights are when an epoch ends, before Keras puts averages in their place."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights = [as_numpy(w).copy() for w in self.model.weights]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [3, 4])
+@pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
+def test_what_is_saved_when_a_callback_ends_a_fit_are_the_weights(first, every, tmp_path):
+    """And no averages, whether the callback stands behind or before; the model has those."""
+    before = WeightsAtTheEnd()
+    early = [before, keras.callbacks.EarlyStopping("loss", patience=1, min_delta=10)]
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.7)
+    steps, weights = small(tmp_path, every=every, others=early, first=first, optimizer=optimizer)
+    assert steps == 6
+    saved = tmp_path / "step-00000006"
+    arrays = {k: v for f in saved.glob("*.safetensors") for k, v in load_file(f).items()}
+    for average, weight in zip(weights, before.weights, strict=True):
+        found = [a for a in arrays.values() if a.shape == weight.shape]
+        assert any(np.array_equal(a, weight) for a in found)
+        assert not np.array_equal(average, weight)
+        averages = [k for k, a in arrays.items() if np.array_equal(a, average)]
+        assert all(k.startswith("optimizer/") for k in averages)
+        assert averages
+
+
+@pytest.mark.slow
 def test_a_fit_that_was_cooled_down_does_nothing_more(tmp_path):
     def cooled():
         optimizer = keras.optimizers.SGD(ReciprocalSqrt(0.1, warmup_steps=2))
@@ -210,6 +240,7 @@ def test_averages_at_the_end_are_not_what_goes_on(tmp_path):
     assert_same(straight, averaging("again", 4))
 
 
+@pytest.mark.slow
 def test_a_folder_is_one_process_own(tmp_path):
     class Other(keras.callbacks.Callback):
         """What another process would find in an epoch."""

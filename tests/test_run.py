@@ -131,6 +131,7 @@ train(load_run_config(sys.argv[1]), sys.argv[2], kill)
 """
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_it_ends_the_same(finished, tmp_path):
     """Killed while step 14 is saved: there is that checkpoint, or the one before."""
     out = tmp_path / "run"
@@ -175,9 +176,7 @@ class StopAt(Stopping):
     "stops",
     [
         (3,),
-        (8,),
-        pytest.param((1, 2, 11, 16), marks=pytest.mark.slow),
-        pytest.param((7, 15), marks=pytest.mark.slow),
+        *(pytest.param(stops, marks=pytest.mark.slow) for stops in [(8,), (1, 2, 11, 16), (7, 15)]),
     ],
 )
 def test_stopped_at_any_step_and_run_again_it_ends_the_same(stops, finished, tmp_path):
@@ -191,6 +190,7 @@ def test_stopped_at_any_step_and_run_again_it_ends_the_same(stops, finished, tmp
     assert_same_end(out, finished[0])
 
 
+@pytest.mark.slow
 def test_interrupted_in_a_cooldown_that_a_file_began_it_goes_on(tmp_path):
     """Every step is kept, and the cooldown stays where the file began it."""
     out, signal_file = tmp_path / "run", tmp_path / "cool"
@@ -243,6 +243,7 @@ def test_another_run_in_the_folder_is_refused(finished):
     assert load_run_config(finished[0]) == CONFIG
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
@@ -273,6 +274,7 @@ def test_a_folder_is_one_process_own(finished, tmp_path):
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == [".owner"]
 
 
+@pytest.mark.slow
 def test_images_that_others_were_held_out_of_are_refused(finished, tmp_path):
     """One that was added or removed changes the split and the order of all."""
     out = tmp_path / "run"
@@ -285,7 +287,7 @@ def test_images_that_others_were_held_out_of_are_refused(finished, tmp_path):
     fewer = hold_out(source, 1, seed=0)[0]
     assert digest_of_labels(fewer, held_out) != digest_of_labels(source, held_out)
     model = build_model(CONFIG, source.class_names)
-    run = Run(CONFIG, CONFIG.plan(len(source)), out, model, fewer, held_out, None)
+    run = Run(CONFIG, CONFIG.plan(len(source)), out, model, fewer, held_out, None, Stopping())
     with pytest.raises(RunError, match=r"run on other images: since its checkpoint of step 17"):
         run.execute(None)
 
@@ -340,6 +342,7 @@ def test_an_end_before_the_step_it_stands_at_is_refused(tmp_path):
         train(dataclasses.replace(config, cool_down_at=4), out)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_in_the_folder_once_it_is_let_go(tmp_path, monkeypatch):
     """An error leaves the run while a slow save is under way."""
     whole = CheckpointStore._write_checkpoint

@@ -141,6 +141,7 @@ def test_symbolic_shapes_equal_eager_ones(rng):
             assert tuple(symbolic) == (None, *x.shape[1:]), layer.name
 
 
+@pytest.mark.slow
 def test_preset_builders_are_the_presets():
     model = keras_vit_scale.ViT_s28(num_classes=3, image_size=56)
     assert model.name == "ViT_s_28"

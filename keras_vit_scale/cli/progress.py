@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_vit_scale.data import Source
+from keras_vit_scale.distribution.processes import is_first
 
 if TYPE_CHECKING:
     from keras_vit_scale.training.progress import Progress as TrainingProgress
@@ -21,6 +22,8 @@ class StepBar:
         self.doing = None
 
     def update(self, progress: "TrainingProgress") -> None:
+        if not is_first():
+            return
         if self.console.is_terminal:
             # Started with the first step, so that a mistake is told on a line of its own.
             self.bar.start()

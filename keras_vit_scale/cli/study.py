@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from keras_vit_scale.cli.devices import ONE, Devices, training_on
 from keras_vit_scale.cli.output import print_json, tell
 from keras_vit_scale.cli.progress import StepBar
+from keras_vit_scale.distribution.processes import is_first
 from keras_vit_scale.training.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def study_run(
     checkpoint_every: Annotated[int | None, _CONFIGS] = None,
     time_limit: str | None = None,
     grace: float = 25.0,
+    devices: Annotated[Devices, OmitArgPrefixes] = ONE,
     json: bool = False,
 ) -> None:
     """Train, cool down and probe every size of a study; then fit its law and report.
@@ -72,6 +75,7 @@ def study_run(
         checkpoint_every: Steps between checkpoints of trunks and cooldowns on their way.
         time_limit: Stop early enough to have saved by then: 3600, 90m, 1h30m, 11:30:00.
         grace: Seconds from a signal to the end of the process, saved or not.
+        devices: Where to train.
         json: Print the findings as JSON; nothing else goes to standard output.
     """
     from keras_vit_scale.scaling.config import load_config
@@ -90,10 +94,14 @@ def study_run(
         {"downstream": downstream, "held_out": held_out, "held_out_classes": held_out_classes},
         {"batch_size": batch_size, "peak": peak, "peaks": peaks},
     )
-    with Stopping(grace=grace, time_limit=time_limit) as stopping:
+    with (
+        training_on(devices),
+        Stopping(grace=grace, time_limit=time_limit) as stopping,
+    ):
         with StepBar() as bar:
             run_study(study, out, bar.update, stopping=stopping)
-        _report(out, json)
+        if is_first():
+            _report(out, json)
 
 
 def _override(study, study_values, data_values, probe_images, recipe_values):

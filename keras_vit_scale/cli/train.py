@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes
 
+from keras_vit_scale.cli.devices import ONE, Devices, training_on
 from keras_vit_scale.cli.output import PROGRAM, print_json, tell, tell_metrics
 from keras_vit_scale.cli.progress import StepBar
+from keras_vit_scale.distribution.processes import is_first
 from keras_vit_scale.runs import TrainConfig
 from keras_vit_scale.runs import train as train_run
 from keras_vit_scale.training.stopping import Stopping
@@ -18,6 +20,7 @@ def train(
     out: Path = Path("run"),
     time_limit: str | None = None,
     grace: float = 25.0,
+    devices: Annotated[Devices, OmitArgPrefixes] = ONE,
     json: bool = False,
 ) -> None:
     """Train a model on your images.
@@ -38,17 +41,25 @@ def train(
       keras-vit-scale train width=32,depth=3,mlp_dim=128,heads=2,patch_size=2 --data digits
         --image-size 8 --crop shift --no-flip --resize none --batch-size 64 --steps 800
         --peak 0.004 --head-decay 0.3 --validation 597 --out digits-run
+      keras-vit-scale train g/14 --data photos/ --mesh data=4,model=2 --fully-sharded --out run
+      srun keras-vit-scale train G/14 --data photos/ --distributed --fully-sharded --out run
 
     Args:
         config: What to train, on what, for how long and how.
         out: Folder of the run, made if need be.
         time_limit: Stop early enough to have saved by then: 3600, 90m, 1h30m, 11:30:00.
         grace: Seconds from a signal to the end of the process, saved or not.
+        devices: Where to train.
         json: Print the results as JSON; nothing else goes to standard output.
     """
-    with StepBar() as bar, Stopping(grace=grace, time_limit=time_limit) as stopping:
+    with (
+        training_on(devices),
+        StepBar() as bar,
+        Stopping(grace=grace, time_limit=time_limit) as stopping,
+    ):
         results = train_run(config, out, bar.update, stopping=stopping)
-    tell_results(out, results, json)
+    if is_first():
+        tell_results(out, results, json)
 
 
 def tell_results(out: Path, results: dict[str, Any], json: bool) -> None:

@@ -1,9 +1,14 @@
 """Batches for `fit` on every backend: a pure function of the seed and the images seen."""
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import grain
 import numpy as np
 
-from keras_vit_scale.checks import check_positive_integers
+from keras_vit_scale.checks import check_positive_integers, is_whole
 from keras_vit_scale.data.augment import Augmentation
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform, to_input
 from keras_vit_scale.data.sources import Source
@@ -19,34 +24,39 @@ def train_batches(
     stop: int | None = None,
     offset: int = 0,
     augmentation: Augmentation | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> grain.IterDataset:
     """Shuffled, augmented batches for the steps from `start` to `stop`.
 
-    Every epoch is a new permutation of (seed, epoch), and an image's augmentation a
-    function of the seed and its place in the stream; so a run that starts again at
-    step 700 sees what it would have seen, and one that goes on with another batch size
-    sees the images that come next. Batches run across the ends of epochs: each has
-    `batch_size` images, and each image comes once an epoch.
+    Every epoch is a new permutation of (seed, epoch), and what happens to an image is a
+    function of the seed, the epoch and its index in the source. So a run that starts again at
+    step 700 sees what it would have seen, one that goes on with another batch size sees the
+    images that come next, and on any number of hosts all together see the same pixels.
+    Batches run across the ends of epochs: each has `batch_size` images, and each image comes
+    once an epoch.
 
     Args:
         source: Images and labels.
         transform: What happens to each image.
-        batch_size: Images a step.
+        batch_size: Images a step, of all hosts together.
         seed: Decides order and augmentation.
         start: First step.
         stop: Step before which to stop, or `None` to go on for ever.
         offset: Images seen in addition to `batch_size` a step. A run that goes on from step
             s with batches of b images, having seen n before, has n - s b; below zero is fine.
-        augmentation: What happens to each batch after that: RandAugment, MixUp, CutMix.
+        augmentation: What happens to each batch after that: RandAugment, MixUp, CutMix. It
+            draws for the images of one host, and mixes them with each other alone.
+        shard: This host and the number of hosts. Host h of n gets the rows from h B / n to
+            (h + 1) B / n of every batch of B images, and reads no others.
 
     Returns:
         A Grain dataset of (images, labels): float32 (B, H, W, 3) in [-1, 1] and
         int64 (B,), or shares of the classes, float32 (B, C), where the augmentation
-        mixes images. Keras' `fit` takes it as it is.
+        mixes images; B / n of them for each of n hosts. Keras' `fit` takes it as it is.
 
     Raises:
-        ValueError: If the batch size is no positive integer, the steps are no range, or
-            they begin before the first image.
+        ValueError: If the batch size is no positive integer or no multiple of the hosts, the
+            steps are no range or begin before the first image, or the shard is none.
 
     Example:
 
@@ -56,11 +66,10 @@ def train_batches(
     >>> images.shape, labels.shape
     ((64, 8, 8, 3), (64,))
     """
-    check_positive_integers(batch_size=batch_size)
+    rows = _rows(batch_size, shard)
     if start < 0 or (stop is not None and stop < start):
         raise ValueError(f"Steps must be a range from 0 on. Received: start={start}, stop={stop}")
-    first = start * batch_size + offset
-    if first < 0:
+    if start * batch_size + offset < 0:
         raise ValueError(
             "The first step must not begin before the first image. "
             f"Received: start={start}, batch_size={batch_size}, offset={offset}"
@@ -74,37 +83,148 @@ def train_batches(
     # epoch e - 1 of seed s + 1. That alone keeps runs apart; the seed is spread besides because
     # the order of every run that there is follows from it.
     spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    data = grain.MapDataset.source(source).seed(spread).shuffle().repeat().random_map(augment)
-    last = None if stop is None else stop * batch_size + offset
-    # Sliced only now, so that an image's draws belong to its place in the stream.
-    batches = data[first:last].batch(batch_size)
-    if augmentation is not None:
-        classes = len(source.class_names)
-
-        def mix(index, batch):
-            # As an image's draws, a batch's belong to the place of its first image.
-            rng = np.random.default_rng((spread, first + index * batch_size))
-            return augmentation(batch[0], batch[1], classes, rng)
-
-        batches = batches.map_with_index(mix)
-    return _threaded(batches)
+    # An image's draws follow from its place, and its place from the epoch and its index.
+    examples = grain.MapDataset.source(source).seed(spread).shuffle().repeat().random_map(augment)
+    classes = len(source.class_names)
+    batch = _TrainBatch(examples, batch_size, offset, rows, spread, augmentation, classes)
+    return _threaded(grain.MapDataset.range(start, sys.maxsize if stop is None else stop), batch)
 
 
-def eval_batches(source: Source, transform: EvalTransform, batch_size: int) -> grain.IterDataset:
-    """Batches of a source in its order, each image once; the last may be smaller.
+def eval_batches(
+    source: Source,
+    transform: EvalTransform,
+    batch_size: int,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    pad: bool = False,
+) -> grain.IterDataset:
+    """Batches of a source in its order, each image once.
+
+    The last may be smaller, or with `pad` is filled with blank images that weigh nothing, so
+    that one compiled program serves all batches and several hosts have equally many. Keras
+    counts the weights in `weighted_metrics`, not in `metrics`; and its mean loss divides by
+    all rows, so let a loss that is to be exact be a weighted metric too.
 
     Keras warns that its input "ran out of data" where they end, which is as it should be; it does
     not if `evaluate` is told how many there are, `steps=math.ceil(len(source) / batch_size)`.
 
+    Args:
+        source: Images and labels.
+        transform: What happens to each image.
+        batch_size: Images a step, of all hosts together.
+        shard: This host and the number of hosts, as for `train_batches`; several need `pad`.
+        pad: Whether to fill the last batch.
+
     Returns:
-        A Grain dataset of (images, labels), as `train_batches`.
+        A Grain dataset of (images, labels), as `train_batches`; with `pad` of
+        (images, labels, weights), weights float32 (B,): 1, or 0 for what was filled in.
+
+    Raises:
+        ValueError: If the batch size is no positive integer or no multiple of the hosts, or
+            the shard is none or needs `pad`.
+
+    Example:
+
+    >>> from keras_vit_scale.data import EvalTransform, digits, eval_batches
+    >>> batches = list(eval_batches(digits(), EvalTransform(8), 1000, pad=True))
+    >>> [(len(images), int(weights.sum())) for images, labels, weights in batches]
+    [(1000, 1000), (1000, 797)]
     """
+    rows = _rows(batch_size, shard)
+    if shard[1] > 1 and not pad:
+        raise ValueError(
+            "Batches for several hosts must be filled, so that all have equally many: pass "
+            f"`pad=True`. Received: shard={shard}, pad={pad}"
+        )
+    batch = _EvalBatch(source, transform, batch_size, rows, pad)
+    return _threaded(grain.MapDataset.range(-(-len(source) // batch_size)), batch)
+
+
+@dataclass(frozen=True)
+class _TrainBatch:
+    """The rows of one host of the batch of a step, ready for `to_input`."""
+
+    examples: grain.MapDataset
+    batch_size: int
+    offset: int
+    rows: range
+    spread: int
+    augmentation: Augmentation | None
+    classes: int
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        begin = step * self.batch_size + self.offset
+        images, labels = _stacked([self.examples[begin + row] for row in self.rows])
+        if self.augmentation is None:
+            return images, labels
+        # As an image's draws, a batch's belong to the place of its first image.
+        rng = np.random.default_rng((self.spread, begin + self.rows[0]))
+        return self.augmentation(images, labels, self.classes, rng)
+
+
+@dataclass(frozen=True)
+class _EvalBatch:
+    """The rows of one host of a batch in the order of the source, with weights if filled."""
+
+    source: Source
+    transform: EvalTransform
+    batch_size: int
+    rows: range
+    pad: bool
+
+    def __call__(self, step: int) -> tuple[np.ndarray, ...]:
+        places = [step * self.batch_size + row for row in self.rows]
+        there = [place for place in places if place < len(self.source)]
+        if not self.pad:
+            return _stacked([self._example(place) for place in there])
+        # The rows of a host may all lie behind the end: the last image says what they look like.
+        images, labels = _stacked([self._example(p) for p in there or [len(self.source) - 1]])
+        missing = [len(places) - len(images)]
+        images, labels = (
+            np.concatenate([rows, np.zeros((*missing, *rows.shape[1:]), rows.dtype)])
+            for rows in (images, labels)
+        )
+        return images, labels, (np.arange(len(places)) < len(there)).astype(np.float32)
+
+    def _example(self, index):
+        image, label = self.source[index]
+        return self.transform(image), label
+
+
+def _rows(batch_size: int, shard: tuple[int, int]) -> range:
+    """The rows of a batch that a host gets."""
     check_positive_integers(batch_size=batch_size)
-    data = grain.MapDataset.source(source).map(lambda example: (transform(example[0]), example[1]))
-    return _threaded(data.batch(batch_size))
+    if (
+        not isinstance(shard, Sequence)
+        or len(shard) != 2
+        or not all(is_whole(number) for number in shard)
+        or not 0 <= shard[0] < shard[1]
+    ):
+        raise ValueError(
+            "`shard` must be this host, counted from 0, and the number of hosts. "
+            f"Received: shard={shard!r}"
+        )
+    host, hosts = shard
+    if batch_size % hosts:
+        raise ValueError(
+            "`batch_size` is of all hosts together, and must be a multiple of their number. "
+            f"Received: batch_size={batch_size}, shard={shard}"
+        )
+    share = batch_size // hosts
+    return range(host * share, (host + 1) * share)
 
 
-def _threaded(batches: grain.MapDataset) -> grain.IterDataset:
+def _stacked(examples: list[tuple[np.ndarray, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = zip(*examples, strict=True)
+    return np.stack(images), np.stack(labels)
+
+
+def _threaded(steps: grain.MapDataset, batch: _TrainBatch | _EvalBatch) -> grain.IterDataset:
     """Batches read ahead. Two threads hide the reading; more fight over Python's lock."""
+
+    def to_model(step):
+        images, *rest = batch(step)
+        return to_input(images), *rest
+
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
-    return batches.map(lambda batch: (to_input(batch[0]), batch[1])).to_iter_dataset(options)
+    return steps.map(to_model).to_iter_dataset(options)

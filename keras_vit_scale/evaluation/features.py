@@ -1,11 +1,16 @@
 """Representations of images: what a model computes before its classifier."""
 
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_vit_scale.data import EvalTransform, Source, eval_batches
+from keras_vit_scale.distribution.layouts import batch_multiple, batch_shard
+
+#: Compiled functions of models on several devices.
+_FUNCTIONS: weakref.WeakKeyDictionary[keras.Model, Any] = weakref.WeakKeyDictionary()
 
 # Kept as long as the model is, since a new one would be compiled anew at each evaluation.
 _REPRESENTATIONS: weakref.WeakKeyDictionary[keras.Model, keras.Model] = weakref.WeakKeyDictionary()
@@ -48,11 +53,51 @@ def features_and_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """What `extract_features` returns, and the labels that the images came with, int64 (N,)."""
     features, labels = [], []
-    for images, classes in eval_batches(source, transform, batch_size):
-        count = len(images)
-        if count < batch_size:
-            fill = np.zeros((batch_size - count, *images.shape[1:]), images.dtype)
-            images = np.concatenate([images, fill])
-        features.append(np.asarray(model.predict_on_batch(images), np.float32)[:count])
-        labels.append(classes)
+    several = keras.distribution.distribution() is not None
+    batch_size = -(-batch_size // batch_multiple()) * batch_multiple()
+    compute = _of_all_devices(model) if several else _of_one_device(model)
+    for batch in eval_batches(source, transform, batch_size, shard=batch_shard(), pad=True):
+        outputs, classes, weights = compute(*batch)
+        features.append(np.asarray(outputs, np.float32)[weights > 0])
+        labels.append(classes[weights > 0])
     return np.concatenate(features), np.concatenate(labels)
+
+
+def _of_one_device(model):
+    """A function of a batch to the model's outputs, labels and weights."""
+    return lambda images, labels, weights: (model.predict_on_batch(images), labels, weights)
+
+
+def _of_all_devices(model):
+    """The same of a process' rows to those of the whole batch, which every process then has.
+
+    Keras' own `predict` would read outputs that lie with other processes.
+    """
+    import jax
+
+    distribution = keras.distribution.distribution()
+    mesh = distribution.device_mesh.backend_mesh
+    if model not in _FUNCTIONS:
+        known = weakref.ref(model)  # the function must not keep its own key
+
+        def outputs(trainable, non_trainable, images, labels, weights):
+            y, _ = known().stateless_call(trainable, non_trainable, images, training=False)
+            return y, labels, weights
+
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        _FUNCTIONS[model] = jax.jit(outputs, out_shardings=everywhere)
+
+    def compute(*batch):
+        whole = [
+            jax.make_array_from_process_local_data(
+                distribution.get_data_layout(rows.shape).backend_layout, rows
+            )
+            for rows in batch
+        ]
+        state = (
+            [v.value for v in vs]
+            for vs in (model.trainable_variables, model.non_trainable_variables)
+        )
+        return [np.asarray(each) for each in _FUNCTIONS[model](*state, *whole)]
+
+    return compute

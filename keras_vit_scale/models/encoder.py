@@ -21,6 +21,7 @@ from keras_vit_scale.models.dropping import (
 from keras_vit_scale.models.remat import check_remat, rematerialised
 from keras_vit_scale.models.scan import scan
 from keras_vit_scale.models.tokens import TransformerLayer
+from keras_vit_scale.sharding import assign_shares
 from keras_vit_scale.types import Tensor
 
 
@@ -196,7 +197,7 @@ class Encoder(WithoutAdapters, TransformerLayer):
                 for variable in parts:
                     self._untrack_variable(variable)
                     _retire(variable)
-                self._add_stack(name, value.shape[1:], lambda _, dtype, value=value: value)
+                self._add_stack(name, value.shape[1:], lambda shape, dtype, value=value: value)
         self._tracker.lock()
 
     def _add_stack(self, name, shape, initializer):
@@ -214,7 +215,7 @@ class Encoder(WithoutAdapters, TransformerLayer):
                     # The whole is drawn and cut, so that the values do not depend on the cut.
                     initializer=initializer
                     if blocks == self.depth
-                    else lambda _, dtype, part=part: initializer(whole, dtype=dtype)[part],
+                    else lambda shape, dtype, part=part: initializer(whole, dtype=dtype)[part],
                     trainable=not prefix,
                     # Norms compute in float32 whatever the policy.
                     autocast="norm" not in name,
@@ -260,9 +261,9 @@ class Encoder(WithoutAdapters, TransformerLayer):
                 )
         for name, array in arrays.items():
             if self.frozen:
-                self.frozen[name].assign(array[: self.frozen_blocks])
+                assign_shares(self.frozen[name], array[: self.frozen_blocks].__getitem__)
             if self.blocks:
-                self.blocks[name].assign(array[self.frozen_blocks :])
+                assign_shares(self.blocks[name], array[self.frozen_blocks :].__getitem__)
 
     def get_config(self):
         return {

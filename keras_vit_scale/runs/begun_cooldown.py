@@ -4,12 +4,10 @@ By the record a run that goes on, or a branch, begins the cooldown where the eve
 """
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
-from keras_vit_scale.atomic import write_text
-from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.runs.config import TrainConfig
 from keras_vit_scale.runs.plan import Plan
 from keras_vit_scale.training.callbacks import Cooldown
@@ -45,10 +43,9 @@ def read_cooldown(out: Path) -> dict[str, Any] | None:
     record = out / RECORD
     if not record.is_file():
         return None
-    return without_format("cooldown", json.loads(record.read_text(encoding="utf-8")), record)
+    return read_json("cooldown", record)
 
 
 def write_cooldown(out: Path, event: Cooldown) -> None:
     """Writes down at which step an event has begun the cooldown, and where that ends."""
-    record = {"begins": event.start, "ends": event.total}
-    write_text(out / RECORD, json.dumps(with_format("cooldown", record)))
+    write_json("cooldown", out / RECORD, {"begins": event.start, "ends": event.total})

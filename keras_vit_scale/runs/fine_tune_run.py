@@ -11,7 +11,6 @@ Each of these runs goes on where it was stopped; so does the whole.
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from keras_vit_scale.atomic import write_text
 from keras_vit_scale.data import Source, open_source
 from keras_vit_scale.evaluation import load_classifier
-from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.config import FREE, TrainConfig
 from keras_vit_scale.runs.fine_tune import FineTune
@@ -194,11 +193,11 @@ def _test(out, name, source):
     """Metrics of the model in `out` on test images, from the file if they are there."""
     path = out / "test.json"
     if path.is_file():
-        found = without_format("test", json.loads(path.read_text(encoding="utf-8")), path)
+        found = read_json("test", path)
         if found["data"] == name:
             return found
     found = {"data": name, **load_classifier(out / "model.keras").evaluate(source)}
-    write_text(path, json.dumps(with_format("test", found), indent=1))
+    write_json("test", path, found)
     return found
 
 

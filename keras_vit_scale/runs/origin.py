@@ -1,15 +1,13 @@
 """Where a branch left its trunk: what branch.json says, which is all that a run needs of it."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from keras_vit_scale.atomic import write_text
-from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.formats import read_json, write_json
 
 #: The file, in the folder of a run that began at a checkpoint of another.
 BRANCH = "branch.json"
@@ -54,8 +52,7 @@ class Origin:
 
     def write(self, out: Path) -> None:
         """Writes branch.json."""
-        text = json.dumps(with_format("branch", dataclasses.asdict(self)), indent=1)
-        write_text(out / BRANCH, text)
+        write_json("branch", out / BRANCH, dataclasses.asdict(self))
 
 
 def images_seen(origin: Origin | None, step: int, batch_size: int) -> int:
@@ -78,12 +75,8 @@ def read_origin(out: str | Path) -> Origin | None:
     """
     path = Path(out) / BRANCH
     try:
-        text = path.read_text(encoding="utf-8")
+        return pydantic.TypeAdapter(Origin).validate_python(read_json("branch", path))
     except FileNotFoundError:
         return None
-    try:
-        return pydantic.TypeAdapter(Origin).validate_python(
-            without_format("branch", json.loads(text), path)
-        )
-    except (json.JSONDecodeError, pydantic.ValidationError) as error:
+    except pydantic.ValidationError as error:
         raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error

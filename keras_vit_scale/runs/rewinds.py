@@ -7,12 +7,11 @@ What is done is decided by the run alone, by the windows of its losses and its c
 the planned steps, so that a run that is interrupted anywhere decides the same.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from keras_vit_scale.atomic import write_text
-from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.distribution.processes import from_first, is_first, meet
+from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.training.callbacks.loss_spikes import LossSpikes, warn_of_spike
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.spikes import Spike
@@ -65,8 +64,7 @@ class Rewinds:
         self.path = path
         self.done: list[Rewind] = []
         if path.is_file():
-            stored = without_format("rewinds", json.loads(path.read_text(encoding="utf-8")), path)
-            self.done = [Rewind(**each) for each in stored["rewinds"]]
+            self.done = [Rewind(**each) for each in read_json("rewinds", path)["rewinds"]]
 
     def offset(self, step: int) -> int:
         """Images that training at a step has left out, for `train_batches`."""
@@ -91,8 +89,9 @@ class Rewinds:
         spike = back.spike
         images = (spike.step - back.to) * batch_size
         self.done.append(Rewind(spike.step, back.to, images, spike.loss, spike.usual))
-        record = {"rewinds": [asdict(rewind) for rewind in self.done]}
-        write_text(self.path, json.dumps(with_format("rewinds", record), indent=1))
+        if is_first():
+            write_json("rewinds", self.path, {"rewinds": [asdict(rewind) for rewind in self.done]})
+        meet("rewind")
         return self.done[-1]
 
 
@@ -138,7 +137,8 @@ class RewindAtSpikes(LossSpikes):
         # before it was no leap, and whether an earlier one is there depends on interruptions.
         named = self.store.names().get(BEFORE, to)
         to = max(to, named) if named < spike.step else to
-        if to not in self.store.steps():
+        to, there = from_first([to, to in self.store.steps()])
+        if not there:
             warn_of_spike(spike)
             return
         raise SpikeError(spike, to)

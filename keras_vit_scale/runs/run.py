@@ -29,8 +29,11 @@ import keras
 from keras_vit_scale.atomic import delete_leftovers, write_text
 from keras_vit_scale.data import BadImageError, Source
 from keras_vit_scale.data.identity import digest_of_labels
+from keras_vit_scale.distribution.layouts import batch_multiple
+from keras_vit_scale.distribution.peers import Peers
+from keras_vit_scale.distribution.processes import from_all, is_first, meet
 from keras_vit_scale.evaluation import Classifier, save_classifier
-from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.begun_cooldown import make_event, read_cooldown, write_cooldown
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
@@ -41,6 +44,7 @@ from keras_vit_scale.runs.recipe import loss_function, make_optimizer
 from keras_vit_scale.runs.rewinds import RewindAtSpikes, Rewinds, SpikeError
 from keras_vit_scale.runs.settings import differences, settings_text
 from keras_vit_scale.runs.start import build_model
+from keras_vit_scale.sharding import on_host
 from keras_vit_scale.training.averaging import averaged
 from keras_vit_scale.training.callbacks import (
     Cooldown,
@@ -118,18 +122,22 @@ def train(
     32
     """
     out = Path(out)
+    stopping = Stopping() if stopping is None else stopping
     check_folder(config, out)
     source, held_out = open_data(config, out / "bad_images.csv")
     plan = config.plan(len(source))
     done = out / "results.json"
     if done.is_file():
-        return without_format("results", json.loads(done.read_text(encoding="utf-8")), done)
+        return read_json("results", done)
+    check_batch(config.batch_size)
     model, event = _begin(config, plan, out, source)
     try:
-        with owning(out):
+        with Peers(), owning(out):
             check_folder(config, out)
-            delete_leftovers(out)
-            write_text(out / "config.yaml", settings_text(config, "run"))
+            if is_first():
+                delete_leftovers(out)
+                write_text(out / "config.yaml", settings_text(config, "run"))
+            meet("begun")
             while True:
                 run = Run(config, plan, out, model, source, held_out, event, stopping)
                 try:
@@ -149,6 +157,19 @@ def train(
             f"{error}. Replace the file by one that can be read, or let such images be replaced: "
             "bad_images='replace'. Removed, it would change the order of all the others."
         ) from error
+
+
+def check_batch(batch_size: int) -> None:
+    """Refuses batches that the present mesh of devices cannot cut into equal shares.
+
+    Raises:
+        ValueError: If there is such a mesh.
+    """
+    if batch_size % batch_multiple():
+        raise ValueError(
+            "`batch_size`, which is of all devices together, must be a multiple of the mesh's "
+            f"data axis. Received: batch_size={batch_size}, data={batch_multiple()}"
+        )
 
 
 def _begin(
@@ -193,7 +214,7 @@ class Run:
         source: Source,
         held_out: Source | None,
         event: Cooldown | None,
-        stopping: Stopping | None = None,
+        stopping: Stopping,
     ):
         self.config, self.plan, self.out = config, plan, out
         self.model, self.source, self.held_out = model, source, held_out
@@ -262,6 +283,12 @@ class Run:
                 else "Begin the branch in another folder."
             )
             raise RunError(f"{error}. {cure}") from error
+        steps = from_all(restored.step)
+        if len(set(steps)) > 1:
+            raise RunError(
+                "All processes must find the same checkpoint; is the folder one that they share? "
+                f"Received: {self.out}, in which they found the steps {steps}"
+            )
         if restored.extra.get("images", self.images) != self.images:
             raise RunError(
                 f"{self.out} holds a run on other images: since its checkpoint of step "
@@ -282,8 +309,7 @@ class Run:
 
     def _all_saved(self) -> None:
         """What comes until the next step can be done again: a signal need not wait for it."""
-        if self.stopping is not None:
-            self.stopping.all_saved(self.store.join)
+        self.stopping.all_saved(self.store.join)
 
     def _train(self, start: int, stop: int, clock: StepClock, restored: Restored | None) -> None:
         """Trains to step `stop`, or to where an event's cooldown ends before it; and saves it."""
@@ -303,7 +329,7 @@ class Run:
         callbacks += [
             LearningRate(self.plan.log_every),
             Throughput(self.plan.log_every, batch_size=self.config.batch_size),
-            CSVLog(self.out / "log.csv", self.plan.log_every),
+            *([CSVLog(self.out / "log.csv", self.plan.log_every)] if is_first() else []),
             saving,
         ]
         with self._told_with_rate():
@@ -382,7 +408,8 @@ class Run:
         with averaged(self.model):
             metrics = self._classifier().evaluate(held_out)
         self.evaluations.append({"step": step, **metrics})
-        write_text(self.out / "evaluations.json", json.dumps(self.evaluations, indent=1))
+        if is_first():
+            write_text(self.out / "evaluations.json", json.dumps(self.evaluations, indent=1))
 
     def _classifier(self) -> Classifier:
         return Classifier(
@@ -401,15 +428,16 @@ class Run:
 
     def _finish(self, step: int) -> dict[str, Any]:
         config = self.config
-        with averaged(self.model):
-            save_classifier(
-                self.model,
-                self.out / "model.keras",
-                config.eval_transform(),
-                self.source.class_names,
-                activation=config.loss,
-                orientation=config.orientation,
-            )
+        with averaged(self.model), on_host(self.model):
+            if is_first():
+                save_classifier(
+                    self.model,
+                    self.out / "model.keras",
+                    config.eval_transform(),
+                    self.source.class_names,
+                    activation=config.loss,
+                    orientation=config.orientation,
+                )
         seen = images_seen(self.origin, step, config.batch_size)
         results = {
             "size": config.size,
@@ -427,8 +455,9 @@ class Run:
                 "steps": step - self.origin.step,
                 **{name: own[name] for name in ("images_seen", "flops", "tpuv3_core_days")},
             }
-        text = json.dumps(with_format("results", results), indent=1)
-        write_text(self.out / "results.json", text)
+        if is_first():
+            write_json("results", self.out / "results.json", results)
+        meet("done")
         return results
 
     def _costs(self, images: int) -> dict[str, float]:

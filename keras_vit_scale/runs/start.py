@@ -9,6 +9,7 @@ import keras
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.models import ViT, architecture
 from keras_vit_scale.runs.recipe import head_bias
+from keras_vit_scale.sharding import assign_shares, to_host
 from keras_vit_scale.weights import from_pretrained, resample_positions
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
     """
     ours = {w.path: w for w in model.weights if keep_head or not w.path.startswith("head/")}
     theirs = {w.path: w for w in other.weights if w.path in ours or not w.path.startswith("head/")}
-    values = {path: keras.ops.convert_to_numpy(w.value) for path, w in theirs.items()}
+    values = {path: to_host(w.value) for path, w in theirs.items()}
     if POSITIONS in values and POSITIONS in ours:
         old, new = architecture(other).grid, architecture(model).grid
         if old != new:
@@ -80,7 +81,7 @@ def start_from(model: keras.Model, other: keras.Model, keep_head: bool) -> None:
             f"Received one of which {'; '.join(sorted(problems))}"
         )
     for path, weight in ours.items():
-        weight.assign(values[path])
+        assign_shares(weight, values[path].__getitem__)
 
 
 def open_start(source: str | Path) -> tuple[keras.Model, tuple[str, ...]]:

@@ -1,12 +1,11 @@
 """A study's results as tables."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from keras_vit_scale.formats import FormatError, without_format
+from keras_vit_scale.formats import FormatError, read_json
 from keras_vit_scale.scaling.config import StudyError
 
 #: Columns that every study's results have.
@@ -27,8 +26,7 @@ def collect_results(out: str | Path) -> pd.DataFrame:
     rows = []
     for path in sorted(Path(out).glob("runs/*/*/*/result.json")):
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            rows += _rows(without_format("study result", stored, path))
+            rows += _rows(read_json("study result", path))
         except FormatError as later:
             raise StudyError(str(later)) from later
         except (ValueError, KeyError, TypeError, AttributeError) as problem:

@@ -1,12 +1,13 @@
 """A model with the moving averages of its weights, for as long as it is judged or saved."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
-import numpy as np
 
 from keras_vit_scale.training.callbacks.steps import own_optimizer
+from keras_vit_scale.training.checkpoints.state import kept_copy
+from keras_vit_scale.types import Tensor
 
 
 @contextlib.contextmanager
@@ -46,14 +47,25 @@ def averaged(model: keras.Model) -> Iterator[None]:
     if not (optimizer.use_ema and optimizer.built):
         yield
         return
-    weights = optimizer._trainable_variables
-    averages = optimizer._model_variables_moving_average
+    weights, averages = optimizer._trainable_variables, optimizer._model_variables_moving_average
+    with having([(w, kept_copy(a)) for w, a in zip(weights, averages, strict=True)]):
+        yield
+
+
+@contextlib.contextmanager
+def having(values: Sequence[tuple[keras.Variable, Tensor]]) -> Iterator[None]:
+    """Gives variables other values; afterwards they have their own again."""
     # Copies: JAX gives the memory of an array away that two variables might share.
-    kept = [np.array(keras.ops.convert_to_numpy(w.value)) for w in weights]
+    kept = [(variable, kept_copy(variable)) for variable, _ in values]
     try:
-        for weight, average in zip(weights, averages, strict=True):
-            weight.assign(np.array(keras.ops.convert_to_numpy(average.value)))
+        for variable, value in values:
+            variable.assign(value)
         yield
     finally:
-        for weight, value in zip(weights, kept, strict=True):
-            weight.assign(value)
+        for variable, value in kept:
+            variable.assign(value)
+
+
+def ends_with_averages(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether Keras puts averages in place of the weights when a `fit` ends."""
+    return bool(optimizer.use_ema) and getattr(optimizer, "ema_at_end", True)

@@ -3,6 +3,7 @@
 import keras
 
 from keras_vit_scale.data import Augmentation, Source, TrainTransform, train_batches
+from keras_vit_scale.distribution.layouts import batch_shard
 from keras_vit_scale.training.callbacks.steps import own_optimizer, steps_done
 from keras_vit_scale.training.diverged import check_loss
 
@@ -44,6 +45,7 @@ def train_steps(
         stop=stop,
         offset=offset,
         augmentation=augmentation,
+        shard=batch_shard(),
     )
     try:
         history = model.fit(

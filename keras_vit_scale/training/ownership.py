@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from keras_vit_scale.distribution.processes import from_first, is_first
+
 #: The file whose lock is the ownership; what it says is for people.
 OWNER = ".owner"
 
@@ -20,7 +22,8 @@ def owning(folder: str | Path, wait: bool = False) -> Iterator[None]:
     """Owns a folder, made if need be, for as long as the context lasts.
 
     The kernel lets go of it when the process ends, however it ends; on the file systems of
-    several machines that know flock (NFS, Lustre, CephFS) it holds among them too.
+    several machines that know flock (NFS, Lustre, CephFS) it holds among them too. Of processes
+    that train together the first one owns it for all.
 
     Args:
         folder: The folder.
@@ -36,6 +39,9 @@ def owning(folder: str | Path, wait: bool = False) -> Iterator[None]:
     >>> with tempfile.TemporaryDirectory() as folder, owning(folder):
     ...     pass
     """
+    if not is_first():
+        yield
+        return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Appending: opening must not wipe out who the owner is.
@@ -74,4 +80,4 @@ def claiming(folder: str | Path) -> Iterator[bool]:
             mine = True
         except OwnedError:
             mine = False
-        yield mine
+        yield from_first(mine)

@@ -14,6 +14,7 @@ from keras_vit_scale.checks import check_one_of, check_positive_integers
 from keras_vit_scale.models.architecture import architecture, preset_name, weights_of
 from keras_vit_scale.models.config import image_grid, image_shape
 from keras_vit_scale.models.vit import ViT
+from keras_vit_scale.sharding import assign_shares
 from keras_vit_scale.weights.checkpoint import PATCHES, check_options, open_checkpoint
 from keras_vit_scale.weights.declared import WeightsError
 from keras_vit_scale.weights.reading import read_weights
@@ -127,8 +128,10 @@ def from_pretrained(
         there = shapes | {PATCHES: found.shapes()[PATCHES]}
         _refuse(checkpoint.check(found, there), found, None)
         values = read_weights(checkpoint, found, shapes, wanted.grid, resample)
-    # Drawing values that are replaced at once takes longer than reading the file.
-    with keras.StatelessScope(initialize_variables=False):
+    # Drawing values that are replaced at once takes longer than reading the file. On several
+    # devices they are drawn all the same: each device its share, which then is replaced.
+    drawn = keras.distribution.distribution() is not None
+    with contextlib.nullcontext() if drawn else keras.StatelessScope(initialize_variables=False):
         model = ViT(
             preset_name(wanted.config) or wanted.config,
             classes,
@@ -263,6 +266,6 @@ def _give(variable, value):
 
         value = torch.from_numpy(value)
     if variable._value is None:
-        variable._initializer = lambda _, dtype: keras.ops.convert_to_tensor(value, dtype)
+        variable._initializer = lambda shape, dtype: keras.ops.convert_to_tensor(value, dtype)
     else:
-        variable.assign(value)
+        assign_shares(variable, value.__getitem__)

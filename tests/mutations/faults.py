@@ -871,6 +871,12 @@ TRAINING = [
         "checkpoints",
     ),
     Fault(
+        "training/callbacks/checkpoints.py", "averages saved where a callback behind ends a fit",
+        "if not self._ended and ends_with_averages(optimizer):",
+        "if self._ended and ends_with_averages(optimizer):",
+        "resume_fit",
+    ),
+    Fault(
         "training/callbacks/saving.py", "metrics begin again within an epoch",
         'if self.restored.extra.get("within_epoch"):',
         'if self.restored.extra.get("within_epochs"):',

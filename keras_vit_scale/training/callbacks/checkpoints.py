@@ -13,8 +13,11 @@ import keras
 import numpy as np
 
 from keras_vit_scale.data.resumable import ResumableBatches
+from keras_vit_scale.distribution.processes import is_first
+from keras_vit_scale.training.averaging import ends_with_averages, having
 from keras_vit_scale.training.callbacks.saving import Saving
-from keras_vit_scale.training.checkpoints.parts import place_among_processes
+from keras_vit_scale.training.callbacks.steps import own_optimizer
+from keras_vit_scale.training.checkpoints.state import host_copy
 from keras_vit_scale.training.checkpoints.storage import Folder, LocalFolder
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
 from keras_vit_scale.training.ownership import owning
@@ -106,6 +109,8 @@ class Checkpoints(Saving):
         #: What `fit` is to be given.
         self.data = ResumableBatches(data, steps_per_epoch)
         self.others = list(callbacks)
+        # Weights of an epoch's end that averages may take the place of.
+        self._weights: list[tuple[keras.Variable, np.ndarray]] = []
         self._quiet: warnings.catch_warnings | None = None
 
     def set_model(self, model):
@@ -113,6 +118,7 @@ class Checkpoints(Saving):
         super().set_model(model)
         self._own()
         self._batches, self._states, self._ended, self.restored = 0, [], False, None
+        self._weights = []
         self.data.begin_at({"batches": 0, "iterator": None})
         if self.store.steps():
             if not all(metric.built for metric in model.metrics if hasattr(metric, "built")):
@@ -151,8 +157,7 @@ class Checkpoints(Saving):
             self._quiet = warnings.catch_warnings()
             self._quiet.__enter__()
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-        if self.stopping is not None:
-            self.stopping.all_saved(self.store.join)
+        self.stopping.all_saved(self.store.join)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
@@ -162,7 +167,7 @@ class Checkpoints(Saving):
         self._states = []
         self.data.begin_at(self.data.state(self._batches))
         self._epoch_batches = self._batches
-        self._ended = False
+        self._ended, self._weights = False, []
 
     def on_train_batch_begin(self, batch, logs=None):
         if batch and not self.data.opened:
@@ -185,6 +190,10 @@ class Checkpoints(Saving):
             self._quiet = None
         self._ended = bool(self._model.stop_training)
         super().on_epoch_end(epoch, logs)
+        optimizer = own_optimizer(self.model)
+        if not self._ended and ends_with_averages(optimizer):
+            # For a callback behind this one that ends the `fit`, which is known only later.
+            self._weights = [(w, host_copy(w)) for w in optimizer._trainable_variables]
         if (self._ended or epoch + 1 == self.params["epochs"]) and self.step > self._saved:
             # Now, because Keras then puts the averages in place of the weights.
             self.save(within_epoch=False)
@@ -193,7 +202,8 @@ class Checkpoints(Saving):
         if self.model.stop_training and not self._ended:
             # By a callback that stands after this one.
             self._ended = True
-            self.save(within_epoch=False)
+            with having(self._weights):
+                self.save(within_epoch=False)
         self.save_last()
         self.store.wait()
         self.model._initial_epoch = None
@@ -203,7 +213,7 @@ class Checkpoints(Saving):
         """Owns the folder, so that no other process deletes what this one saves."""
         self._let_go()
         folder = self.store.folder
-        if isinstance(folder, LocalFolder) and place_among_processes()[0] == 0:
+        if isinstance(folder, LocalFolder) and is_first():
             with ExitStack() as stack:
                 stack.enter_context(owning(folder.path))
                 # What is still being saved when another `fit` takes over comes first.

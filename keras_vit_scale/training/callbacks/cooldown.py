@@ -9,9 +9,8 @@ from collections import deque
 from datetime import datetime
 from pathlib import Path
 
-import keras
-
 from keras_vit_scale.checks import check_positive_integers
+from keras_vit_scale.distribution.processes import place
 from keras_vit_scale.training.callbacks.steps import StepCounter, own_optimizer
 from keras_vit_scale.types import Logs
 
@@ -162,7 +161,7 @@ class Cooldown(StepCounter):
             )
         if self.deadline is None and self.when_file is None:
             return
-        check_alone(_processes())
+        check_alone(place()[1])
         if self.deadline is not None and self.deadline <= self.now():
             raise ValueError(
                 "`deadline` must lie in the future. "
@@ -262,14 +261,6 @@ def check_alone(processes: int) -> None:
             "processes; use `at_step` alone where several train together. "
             f"Received: {processes} processes"
         )
-
-
-def _processes() -> int:
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.process_count()
-    return 1
 
 
 def _posix(deadline: datetime | float) -> float:

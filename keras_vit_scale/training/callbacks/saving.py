@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_vit_scale.checks import check_positive_integers
+from keras_vit_scale.training.agreement import Agreement
 from keras_vit_scale.training.callbacks.steps import StepCounter, own_optimizer
 from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.state import set_metrics
@@ -23,7 +24,8 @@ class Saving(StepCounter):
     Args:
         store: Where to.
         every: N, in steps.
-        stopping: Asked between steps whether to stop; then the present step is saved.
+        stopping: Asked between steps whether to stop; then the present step is saved. By default
+            nothing stops training.
         extra: Called with the step; what it returns is saved with the checkpoint.
         restored: What the store has restored before this training began, whose metrics
             go on in the first epoch.
@@ -47,11 +49,13 @@ class Saving(StepCounter):
         super().__init__()
         check_positive_integers(every=every)
         self.store, self.every = store, every
-        self.stopping, self.extra, self.restored = stopping, extra, restored
+        self.stopping = Stopping() if stopping is None else stopping
+        self.extra, self.restored = extra, restored
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self._saved = self._began = self.step
+        self._agreement = Agreement(self.stopping)
         self._clock, self._longest = time.monotonic(), 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -67,12 +71,10 @@ class Saving(StepCounter):
             self.recount()
             if self._is_due():
                 self.save(within_epoch=True)
-        if self.stopping is None:
-            return
-        self._measure(self.stopping)
+        self._measure()
         if self.step > self._began:
             self.stopping.unsaved()
-        if reason := self.stopping.reason():
+        if reason := self._agreement.reason_at(self.step):
             self.stop(reason, within_epoch=True)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -85,7 +87,7 @@ class Saving(StepCounter):
         self.recount()
         if self.step > self._saved:
             self.save(within_epoch=False)
-        if self.stopping is not None and (reason := self.stopping.reason()):
+        if reason := self._agreement.reason_at_end(self.step):
             self.stop(reason, within_epoch=False)
 
     def stop(self, reason: str, within_epoch: bool) -> None:
@@ -107,15 +109,14 @@ class Saving(StepCounter):
         extra = {"within_epoch": within_epoch, **self.extra(self.step)}
         self.store.save(self.model, self.step, extra=extra)
         self._saved = self.step
-        if self.stopping is not None:
-            self._clock = time.monotonic()
+        self._clock = time.monotonic()
 
     def _is_due(self):
         return self.step // self.every > self._saved // self.every
 
-    def _measure(self, stopping):
+    def _measure(self):
         """Keeps room, before a time limit, for the longest step so far and for a save."""
         now = time.monotonic()
         self._longest = max(self._longest, now - self._clock)
         self._clock = now
-        stopping.reserve(2 * self._longest + self.store.seconds_to_save)
+        self.stopping.reserve(2 * self._longest + self.store.seconds_to_save)

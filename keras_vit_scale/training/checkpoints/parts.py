@@ -7,8 +7,6 @@ them to the checkpoint's. They meet through the folder, so that a save needs no 
 import time
 from dataclasses import replace
 
-import keras
-
 from keras_vit_scale.training.checkpoints.manifest import (
     CheckpointError,
     Manifest,
@@ -19,22 +17,6 @@ from keras_vit_scale.training.checkpoints.storage import Folder
 
 #: Seconds after which a process that has not written its part has died.
 PATIENCE = 600.0
-
-
-def place_among_processes() -> tuple[int, int]:
-    """This process' number among those that train together, and how many they are."""
-    if keras.backend.backend() != "jax":
-        return 0, 1
-    import jax
-
-    return jax.process_index(), jax.process_count()
-
-
-def meet(name: str) -> None:
-    """Waits until all processes have come here."""
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices(name)
 
 
 def part_name(process: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit_scale.sharding import assign_shares
 from keras_vit_scale.training.checkpoints.chunks import read_region
 from keras_vit_scale.training.checkpoints.manifest import (
     CheckpointError,
@@ -105,17 +106,9 @@ def _covers(chunks, shape):
 def _assign(variable: keras.Variable, folder: Folder, entry: Entry) -> None:
     """Sets a variable; of one that is sharded, each device reads its share alone."""
 
-    def read(start, shape):
+    def share(index):
+        bounds = [s.indices(n)[:2] for s, n in zip(index, entry.shape, strict=True)]
+        start, shape = [a for a, _ in bounds], [b - a for a, b in bounds]
         return read_region(folder, entry.chunks, entry.dtype, start, shape)
 
-    value = variable.value
-    if keras.backend.backend() == "jax" and len(value.sharding.device_set) > 1:
-        import jax
-
-        def share(index):
-            bounds = [s.indices(n)[:2] for s, n in zip(index, entry.shape, strict=True)]
-            return read([a for a, _ in bounds], [b - a for a, b in bounds])
-
-        variable.assign(jax.make_array_from_callback(entry.shape, value.sharding, share))
-    else:
-        variable.assign(read((0,) * len(entry.shape), entry.shape))
+    assign_shares(variable, share)

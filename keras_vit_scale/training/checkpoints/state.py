@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from keras_vit_scale.sharding import is_here, is_sharded
+from keras_vit_scale.types import Tensor
+
 #: What Keras calls the state of a SeedGenerator.
 SEED = "seed_generator_state"
 #: How the names of random seeds begin.
@@ -83,13 +86,18 @@ def host_copy(variable: keras.Variable) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(variable.value), order="C")
 
 
+def kept_copy(variable: keras.Variable) -> Tensor:
+    """A variable's value to give back to it: on the host, or where others hold a part, beside it."""
+    return host_copy(variable) if is_here(variable.value) else keras.ops.copy(variable.value)
+
+
 def pieces(variable: keras.Variable) -> list[Piece]:
     """What this process has to save of a variable: its shards, or all of it.
 
     Of a shard that several devices hold, one process saves one copy.
     """
     value = variable.value
-    if keras.backend.backend() != "jax" or len(value.sharding.device_set) == 1:
+    if not is_sharded(value):
         copy = host_copy(variable)
         return [Piece((0,) * copy.ndim, copy)]
     return [

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers
+from keras_vit_scale.distribution.processes import is_first, meet, place
 from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.training.checkpoints.chunks import write_chunks
 from keras_vit_scale.training.checkpoints.manifest import (
@@ -32,11 +33,7 @@ from keras_vit_scale.training.checkpoints.manifest import (
     about_here,
     is_complete,
 )
-from keras_vit_scale.training.checkpoints.parts import (
-    gather_parts,
-    meet,
-    place_among_processes,
-)
+from keras_vit_scale.training.checkpoints.parts import gather_parts
 from keras_vit_scale.training.checkpoints.restoring import Restored, restore_folder
 from keras_vit_scale.training.checkpoints.state import (
     Piece,
@@ -150,6 +147,8 @@ class CheckpointStore:
 
     def name(self, step: int, name: str) -> None:
         """Names a checkpoint, also one that is yet to be: it is kept, an earlier one let go."""
+        if not is_first():
+            return
         names = self.names()
         if names.get(name) != step:
             self.folder.make()
@@ -160,7 +159,7 @@ class CheckpointStore:
     def delete_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps."""
         for later, _ in self._folders():
-            if later > step:
+            if later > step and is_first():
                 self._delete(later)
 
     def save(
@@ -193,21 +192,20 @@ class CheckpointStore:
         shapes = {path: tuple(variable.shape) for path, variable in state.items()}
         dtypes = {path: np.dtype(variable.dtype) for path, variable in state.items()}
         for path, values in metrics_state(model).items():
-            arrays[path] = [Piece((0,) * values.ndim, values)]
+            # They are the same in all processes, of which one is enough.
+            arrays[path] = [Piece((0,) * values.ndim, values)] if is_first() else []
             shapes[path], dtypes[path] = values.shape, values.dtype
         # Made text at once: what it is made of may change while the save goes on.
         said = json.loads(json.dumps(dict(extra or {}), allow_nan=False))
-        process, processes = place_among_processes()
-        if process == 0:
+        if is_first():
             # What a killed process left, whose space may be needed, and a checkpoint that is
             # to be replaced.
             for unfinished in {each for each, _ in self._folders()} - set(self.steps()):
                 self._delete(unfinished)
             self._delete(step)
             self.folder_of(step).make()
-        if processes > 1:
-            # None writes into a folder that the first is about to delete.
-            meet(f"checkpoint {step}")
+        # None writes into a folder that the first is about to delete.
+        meet(f"checkpoint {step}")
         # Not a daemon: a process that ends waits for it.
         self._writer = Thread(
             target=self._write, args=(step, arrays, shapes, dtypes, said, name), name="checkpoint"
@@ -235,7 +233,7 @@ class CheckpointStore:
     def _write(self, step, arrays, shapes, dtypes, extra, name):
         try:
             self._write_checkpoint(step, arrays, shapes, dtypes, extra)
-            if place_among_processes()[0] > 0:
+            if not is_first():
                 return
             if name is not None:
                 self.name(step, name)
@@ -254,7 +252,7 @@ class CheckpointStore:
             )
         started = time.perf_counter()
         folder = self.folder_of(step)
-        process, processes = place_among_processes()
+        process, processes = place()
         chunks = write_chunks(folder, arrays, f"arrays-{process:04d}")
         entries = {
             path: Entry(shapes[path], dtypes[path], tuple(chunks.get(path, ()))) for path in shapes

@@ -1,0 +1,82 @@
+"""Between the host and variables that lie on several devices, perhaps of several processes."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_vit_scale.types import Tensor
+
+
+def is_sharded(value: Tensor) -> bool:
+    """Whether a variable's value lies on more than one device, be it cut or whole on each."""
+    return keras.backend.backend() == "jax" and len(value.sharding.device_set) > 1
+
+
+def assign_shares(variable: keras.Variable, share: Callable[[tuple[slice, ...]], Any]) -> None:
+    """Sets a variable so that no device holds more than its share of the values.
+
+    `variable.assign(array)` puts the whole array on one device first, and with several processes
+    sends it round to see that all have the same.
+
+    Args:
+        variable: Of the shape that it has.
+        share: A function of slices, one an axis, to the values there; `array.__getitem__` of an
+            array on the host.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_vit_scale.sharding import assign_shares
+    >>> variable = keras.Variable(np.zeros((2, 3)))
+    >>> assign_shares(variable, np.ones((2, 3)).__getitem__)
+    >>> float(keras.ops.sum(variable))
+    6.0
+    """
+    value = variable.value
+    if not is_sharded(value):
+        variable.assign(share((slice(None),) * len(value.shape)))
+        return
+    import jax
+
+    shape, dtype = tuple(value.shape), np.dtype(value.dtype)
+
+    def read(index):
+        # JAX wants arrays of the dtype, and 64 bits would be refused.
+        return np.asarray(share(index)).astype(dtype, copy=False)
+
+    variable.assign(jax.make_array_from_callback(shape, value.sharding, read))
+
+
+def is_here(value: Tensor) -> bool:
+    """Whether this process can see all of a variable's value, or others hold a part of it."""
+    if keras.backend.backend() != "jax":
+        return True
+    return bool(value.is_fully_addressable or value.is_fully_replicated)
+
+
+def to_host(value: Tensor) -> np.ndarray:
+    """A whole value in the host's memory; where others hold a part, all processes must call it."""
+    if is_here(value):
+        return keras.ops.convert_to_numpy(value)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(value, tiled=True)
+
+
+@contextlib.contextmanager
+def on_host(model: keras.Model) -> Iterator[None]:
+    """Lets one process read a model's whole variables, as when it saves them.
+
+    All processes must enter it together. Where others hold no part it does nothing.
+    """
+    kept = [(v, v._value) for v in model.variables if not is_here(v.value)]
+    try:
+        for variable, value in kept:
+            variable._value = to_host(value)
+        yield
+    finally:
+        for variable, value in kept:
+            variable._value = value
