@@ -113,6 +113,28 @@ class LoweredStep:
     seconds: dict[str, float]
     lowered: Any
 
+    def needed(self) -> int:
+        """Bytes of one TPU's memory, as its compiler counts them before it generates code.
+
+        That takes seconds, where `compile` takes minutes, and has no upper limit. It leaves out
+        the program and the gaps between arrays: beside `memory.total` it was 0.4 % lower for
+        G/14 at a batch of 1, 1.9 % for g/14 at 4, but 15 % for S/16 at 8.
+
+        Raises:
+            NotImplementedError: If the step is lowered for another device.
+        """
+        if not self.device.startswith("TPU"):
+            raise NotImplementedError(
+                "Only the compiler for TPUs counts memory before it generates code; "
+                f"`compile().memory` has that of others. Received: a step for {self.device!r}"
+            )
+        try:
+            # It gives its count when it refuses.
+            _compile(self.lowered, {"xla_tpu_max_hbm_size_mib": "1"})
+        except OutOfMemoryError as error:
+            return error.needed
+        return 2**20
+
     def compile(self) -> CompiledStep:
         """The step, compiled.
 
@@ -305,11 +327,11 @@ def _share(shape: Any) -> int:
     return prod(shape.sharding.shard_shape(shape.shape)) * shape.dtype.itemsize
 
 
-def _compile(lowered):
+def _compile(lowered, options=None):
     import jax
 
     try:
-        return lowered.compile()
+        return lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         # Two forms: of all memory, and where it sees early that what is computed will not fit.
         found = re.search(r"Used (\S+) of (\S+) hbm", str(error)) or re.search(
