@@ -18,7 +18,7 @@ def compiled(step, limit=None):
 
     Args:
         step: A dict: "config" and "batch"; if wanted "optimizer" of `OPTIMIZERS`, "device",
-            "topology" with "layout", "model" and "only_lower"; and options of `lower_step`.
+            "topology" with "layout" and "model"; "until", "lower", "plan" or "compile"; and options of `lower_step`.
         limit: Seconds.
     """
     # On this machine's processor; a device that is not there has a compiler all the same.
@@ -33,6 +33,10 @@ def compiled(step, limit=None):
     if done.returncode:
         raise RuntimeError(f"{step}: {done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def as_dicts(collectives):
+    return [{**vars(c), "sent": c.sent} for c in collectives]
 
 
 def main():
@@ -51,7 +55,7 @@ def main():
     }
     step["optimizer"] = optimizers[step.get("optimizer", "adafactor")]()
     topology, layout = step.pop("topology", None), step.pop("layout", None)
-    only_lower, model = step.pop("only_lower", False), step.pop("model", 1)
+    until, model = step.pop("until", "compile"), step.pop("model", 1)
     if topology:
         devices = tpu_devices(topology)
         step["distribution"] = {
@@ -67,7 +71,10 @@ def main():
         "flops": lowered.flops,
         "seconds": lowered.seconds,
     }
-    if not only_lower:
+    if until == "plan":
+        plan = lowered.plan()
+        told |= {"needed": plan.needed, "collectives": as_dicts(plan.collectives)}
+    if until == "compile":
         try:
             done = lowered.compile()
         except OutOfMemoryError as error:
@@ -76,7 +83,7 @@ def main():
             told |= {
                 "memory": {**vars(done.memory), "total": done.memory.total},
                 "seconds": done.seconds,
-                "collectives": [{**vars(c), "sent": c.sent} for c in done.collectives],
+                "collectives": as_dicts(done.collectives),
             }
     told["processor_seconds"] = time.process_time()
     print(json.dumps(told))

@@ -17,6 +17,7 @@ from keras_vit_scale.planning.step import (
     LoweredStep,
     OutOfMemoryError,
     StepMemory,
+    StepPlan,
     compile_step,
     lower_step,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "LoweredStep",
     "OutOfMemoryError",
     "StepMemory",
+    "StepPlan",
     "accelerator",
     "compile_step",
     "forward_flops",
