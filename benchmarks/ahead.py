@@ -18,7 +18,8 @@ def compiled(step, limit=None):
 
     Args:
         step: A dict: "config" and "batch"; if wanted "optimizer" of `OPTIMIZERS`, "device",
-            "topology" with "layout" and "model"; "until", "lower", "plan" or "compile"; and options of `lower_step`.
+            "topology" with "layout" and "model"; "until", "lower", "plan" or "compile"; and
+            options of `lower_step`.
         limit: Seconds.
     """
     # On this machine's processor; a device that is not there has a compiler all the same.

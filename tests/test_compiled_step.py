@@ -12,6 +12,7 @@ from conftest import TINY
 
 import keras_vit_scale as kvs
 from keras_vit_scale import planning
+from keras_vit_scale.distribution import data_parallel, fully_sharded, tensor_parallel
 from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum
 from keras_vit_scale.planning import OutOfMemoryError, compile_step, lower_step, tpu_devices
 from keras_vit_scale.planning.flops import _attention
@@ -279,6 +280,55 @@ def test_a_tpu_that_is_not_there():
     assert gradients <= reduced
     # TPUs lay arrays out in tiles, so that a small one takes more than its numbers.
     assert step.memory.arguments >= sum(step.state.values())
+
+
+WIDE = kvs.ViTConfig(width=20, depth=3, mlp_dim=28, heads=5, patch_size=2)
+
+
+def planned(batch, layout, **options):
+    """The step of WIDE on four chips, with a layout of all its variables."""
+    devices = tpu_devices("v5e:2x2")
+    step = lower_step(
+        WIDE,
+        batch,
+        **OPTIONS,
+        optimizer=Momentum(),
+        remat="full",
+        distribution=layout(devices=devices, **options),
+    )
+    return step, step.plan()
+
+
+@on_tpu
+def test_full_sharding_sends_weights_and_no_tokens():
+    """Hardly more with four times the images; and it holds a quarter of what is cut."""
+    (step, few), (_, many) = (planned(n, fully_sharded, min_size=1) for n in (8, 32))
+    weights = 4 * planning.parameters(WIDE, SIZE, pooling="map", num_classes=CLASSES)
+    assert weights / 4 < step.state["trainable"] < 0.3 * weights
+    assert many.sent < 1.2 * few.sent
+    # Gathered for the forward pass and again for the backward pass, whose sums are then cut.
+    assert 3 * 3 / 4 * 0.9 * weights < few.sent < 5 * 3 / 4 * weights
+    assert {c.kind for c in few.collectives if c.in_loop} >= {"all-gather"}
+
+
+@on_tpu
+def test_tensor_parallelism_sums_tokens_and_data_parallelism_gradients():
+    weights = 4 * planning.parameters(WIDE, SIZE, pooling="map", num_classes=CLASSES)
+    _, data = planned(8, data_parallel)
+    assert weights <= sum(c.bytes * c.times for c in data.collectives) < 1.1 * weights
+    shape = kvs.ViTConfig(width=20, depth=3, mlp_dim=28, heads=4, patch_size=2)
+    step = lower_step(
+        shape,
+        8,
+        **OPTIONS,
+        remat="full",
+        distribution=tensor_parallel(4, devices=tpu_devices("v5e:2x2")),
+    )
+    tokens = 8 * TOKENS * shape.width * 4
+    sums = [c for c in step.plan().collectives if c.in_loop and c.bytes == tokens]
+    # Two in a block forward and two backward; of the former one again, where it is rematerialised.
+    assert {c.kind for c in sums} == {"all-reduce"}
+    assert sum(c.times for c in sums) == 5 * shape.depth
 
 
 @on_tpu

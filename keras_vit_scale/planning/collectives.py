@@ -62,7 +62,7 @@ def collectives(hlo: str) -> list[Collective]:
                 continue
             called = [name for name in _called(line) if name in holders]
             if called and operation == "while":
-                walk_all(called, times * _length(line, computations), True)
+                walk_all(called, times * _length(line, computations, name), True)
             else:
                 walk_all(called, times, in_loop)
 
@@ -168,18 +168,52 @@ def _group(line: str) -> int:
     return 2 if "source_target_pairs" in line else 0
 
 
-def _length(line: str, computations: dict[str, list[str]]) -> int:
-    """How often a loop runs: as the compiler noted, or as its condition says."""
+def _length(line: str, computations: dict[str, list[str]], caller: str) -> int:
+    """How often a loop runs: as the compiler noted, or from its counter, limit and step."""
     noted = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
     if noted:
         return int(noted[1])
-    condition = re.search(r"condition=%?([\w.\-]+)", line)
-    lines = computations.get(condition[1], []) if condition else []
-    bounds = [m for each in lines if (m := re.search(r" constant\((\d+)\)", each))]
-    compares = [each for each in lines if "direction=LT" in each]
-    if len(bounds) == 1 and len(compares) == 1:
-        return int(bounds[0][1])
-    raise ValueError(
-        "A loop holds exchanges between devices, and how often it runs is not known. "
-        f"Received: {line.strip()[:200]}"
-    )
+    names = dict(re.findall(r"(condition|body)=%?([\w.\-]+)", line))
+    try:
+        condition = _Values(computations[names["condition"]])
+        body, outside = _Values(computations[names["body"]]), _Values(computations[caller])
+        compared = condition.root
+        if "direction=LT" not in compared:
+            raise LookupError(compared)
+        counter, limit = (condition[name] for name in _operands(compared))
+        place = int(re.findall(r"index=(\d+)", counter)[0])
+        start = _constant(outside[_operands(outside[_operands(line)[0]])[place]])
+        sums = body[_operands(body.root)[place]]
+        (step,) = (_constant(body[name]) for name in _operands(sums) if " constant(" in body[name])
+        return -((start - _constant(limit)) // step)
+    except (LookupError, ValueError) as error:
+        raise ValueError(
+            "A loop holds exchanges between devices, and how often it runs is not known. "
+            f"Received: {line.strip()[:200]} ({error})"
+        ) from error
+
+
+class _Values(dict[str, str]):
+    """The instructions of a computation by name, copies looked through."""
+
+    def __init__(self, lines):
+        self.root = ""
+        for line in lines:
+            name = line.split(" = ")[0].split()[-1].lstrip("%")
+            self[name] = line
+            if line.lstrip().startswith("ROOT "):
+                self.root = line
+
+    def __getitem__(self, name):
+        line = super().__getitem__(name)
+        return self[_operands(line)[0]] if _operation(line) == "copy" else line
+
+
+def _operands(line: str) -> list[str]:
+    """The names of what an instruction takes."""
+    arguments = line.partition(f" {_operation(line)}(")[2].partition(")")[0]
+    return re.findall(r"%([\w.\-]+)", arguments)
+
+
+def _constant(line: str) -> int:
+    return int(re.findall(r" constant\((\d+)\)", line)[0])

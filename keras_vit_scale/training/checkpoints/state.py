@@ -87,7 +87,7 @@ def host_copy(variable: keras.Variable) -> np.ndarray:
 
 
 def kept_copy(variable: keras.Variable) -> Tensor:
-    """A variable's value to give back to it: on the host, or where others hold a part, beside it."""
+    """A variable's value to give back to it: on the host, or beside it where others hold a part."""
     return host_copy(variable) if is_here(variable.value) else keras.ops.copy(variable.value)
 
 
