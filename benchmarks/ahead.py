@@ -10,6 +10,9 @@ import subprocess
 import sys
 import time
 
+# On this machine's processor; a device that is not there has a compiler all the same.
+os.environ |= {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+
 OPTIMIZERS = ("adafactor", "adamw", "momentum", "adam")
 
 
@@ -22,12 +25,10 @@ def compiled(step, limit=None):
             options of `lower_step`.
         limit: Seconds.
     """
-    # On this machine's processor; a device that is not there has a compiler all the same.
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     try:
         done = subprocess.run(
             [sys.executable, __file__, json.dumps(step)],
-            capture_output=True, text=True, env=environment, timeout=limit, check=False,
+            capture_output=True, text=True, timeout=limit, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"error": f"more than {limit} s"}
