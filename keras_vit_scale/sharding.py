@@ -50,6 +50,27 @@ def assign_shares(variable: keras.Variable, share: Callable[[tuple[slice, ...]],
     variable.assign(jax.make_array_from_callback(shape, value.sharding, read))
 
 
+def batch_cut(x: Tensor) -> Tensor:
+    """A tensor of images or tokens of which each device is to hold those of its own images, whole.
+
+    Within a compiled step with a distribution; elsewhere it is the tensor as it is. Without being
+    told, XLA lays tokens out as the weights lie that they are multiplied by, and where these are
+    cut over the devices that share a batch, each device then has a part of every image.
+    """
+    if keras.backend.backend() != "jax":
+        return x
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return x
+    import jax
+
+    mesh = distribution.device_mesh
+    shares = mesh.shape[list(mesh.axis_names).index(distribution.batch_dim_name)]
+    if not isinstance(x, jax.core.Tracer) or x.shape[0] % shares:
+        return x
+    return keras.distribution.distribute_tensor(x, distribution.get_data_layout(x.shape))
+
+
 def is_here(value: Tensor) -> bool:
     """Whether this process can see all of a variable's value, or others hold a part of it."""
     if keras.backend.backend() != "jax":

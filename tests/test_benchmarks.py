@@ -8,12 +8,29 @@ from pathlib import Path
 import keras
 import pytest
 
+from keras_vit_scale.planning.topologies import find_libtpu
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 MINIATURES = {
     "first_step.py": (
         ["--width", "12", "--depth", "2", "--image-size", "16", "--steps", "1", "--rounds", "1"],
         "later step: unrolled / scanned",
+    ),
+    "compile_time.py": (
+        [
+            *("--presets", "mu/16", "--image-size", "32", "--classes", "3", "--batch", "2"),
+            "--only-lower",
+        ],
+        "| mu/16 | unrolled |",
+    ),
+    "collectives.py": (
+        ["--presets", "mu/16", "--topologies", "v5e:2x2", "--classes", "8", "--batch", "2"],
+        "| mu/16 | v5e:2x2 | fully sharded x 2 |",
+    ),
+    "step_memory.py": (
+        ["--only-largest", "--largest", "mu/16", "--limit", "3e7", "--classes", "4"],
+        "| mu/16 | full |",
     ),
     "fewshot.py": (
         ["--classes", "7", "--shots", "3", "--features", "13", "--tests", "29", "--rounds", "1"],
@@ -50,6 +67,10 @@ MINIATURES = {
 }
 
 
+#: Compiled by libtpu for devices that are not there.
+FOR_TPUS = ("collectives.py", "step_memory.py")
+
+
 def run(name, *arguments):
     return subprocess.run(
         [sys.executable, BENCHMARKS / name, *arguments], capture_output=True, text=True, check=False
@@ -59,6 +80,7 @@ def run(name, *arguments):
 def scripts():
     """Files that are started by a person; the others are parts of these."""
     return {p.name for p in BENCHMARKS.glob("*.py")} - {
+        "ahead.py",
         "contestants.py",
         "devices.py",
         "loaders.py",
@@ -74,7 +96,10 @@ def test_every_benchmark_has_a_miniature():
 @pytest.mark.parametrize("name", MINIATURES)
 def test_benchmark_runs(name, tmp_path):
     arguments, expected = MINIATURES[name]
-    if name != "fewshot.py" and keras.backend.backend() != "torch":
+    if name in FOR_TPUS:
+        if keras.backend.backend() != "jax" or find_libtpu() is None:
+            pytest.skip("compiles for TPUs: on JAX where libtpu is installed (extra tpu)")
+    elif name != "fewshot.py" and keras.backend.backend() != "torch":
         pytest.skip("NumPy alone, or processes that compile: once, on torch, is enough")
     if name in ("first_step.py", "train_step.py"):
         arguments = [*arguments, "--backend", keras.backend.backend()]

@@ -1,6 +1,7 @@
 """The arithmetic of a block and of MAP against plain NumPy loops."""
 
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from conftest import as_numpy, randomise
 
 from keras_vit_scale.models import (
     AttentionPooling,
+    Block,
     ClassToken,
     Encoder,
     PatchEmbedding,
@@ -196,3 +198,27 @@ def test_encoder_refuses_bad_options(options, message):
 def test_heads_must_divide_the_width_of_the_tokens(layer):
     with pytest.raises(ValueError, match="`heads` must divide the width"):
         layer.build((None, 3, 5))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TPUs are JAX's")
+@pytest.mark.parametrize("layer", [Encoder, Block], ids=lambda layer: layer.__name__)
+def test_attention_on_a_tpu_sees_every_token(layer, monkeypatch, rng):
+    """Where Keras 3.15 would take a causal kernel, which JAX interprets here without a TPU."""
+    import jax
+    from jax.experimental.pallas import tpu
+
+    tokens = rng.normal(size=(1, 128, 6)).astype("float32")
+
+    def built():
+        block = layer(heads=2, mlp_dim=5, **({"depth": 1} if layer is Encoder else {}))
+        block.build(tokens.shape)
+        return block
+
+    block = built()
+    randomise(block, rng)
+    expected = as_numpy(block(tokens))
+    monkeypatch.setattr(jax, "devices", lambda *_: [SimpleNamespace(platform="tpu")])
+    there = built()
+    there.set_weights(block.get_weights())
+    with tpu.force_tpu_interpret_mode():
+        np.testing.assert_allclose(as_numpy(there(tokens)), expected, rtol=1e-6, atol=1e-6)

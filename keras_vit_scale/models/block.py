@@ -110,8 +110,22 @@ def attention(x, tokens, w):
     key = project(tokens, w["key_kernel"], w["key_bias"])
     value = project(tokens, w["value_kernel"], w["value_bias"])
     # On torch the result of float64 is float32.
-    y = ops.cast(ops.dot_product_attention(query, key, value), value.dtype)
+    y = ops.dot_product_attention(query, key, value, flash_attention=fused())
+    y = ops.cast(y, value.dtype)
     return product(y, w["out_kernel"], axes=2) + w["out_bias"]
+
+
+def fused():
+    """What Keras is told of fused attention: `None`, to take it where it has it; not on TPUs.
+
+    There Keras 3.15 takes a kernel that masks what comes after each token and does not scale the
+    scores, whether asked to or not.
+    """
+    if keras.backend.backend() != "jax":
+        return None
+    import jax
+
+    return False if jax.devices()[0].platform == "tpu" else None
 
 
 def attention_map(x, tokens, w):

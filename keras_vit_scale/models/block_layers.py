@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_vit_scale.checks import check_rates
+from keras_vit_scale.models.block import fused
 from keras_vit_scale.models.dropping import check_seed, draw_scales, drop_features
 from keras_vit_scale.models.tokens import TransformerLayer
 from keras_vit_scale.types import Tensor
@@ -25,6 +26,8 @@ class AttentionAndMLP(TransformerLayer):
         self.attention = keras.layers.MultiHeadAttention(
             self.heads, width // self.heads, dtype=dtype, name="attention"
         )
+        if fused() is False:
+            self.attention._flash_attention = False  # as an argument Keras overlooks it
         self.mlp_norm = self.add_norm("mlp_norm", width)
         self.mlp_in = keras.layers.Dense(self.mlp_dim, dtype=dtype, name="mlp_in")
         self.mlp_out = keras.layers.Dense(width, dtype=dtype, name="mlp_out")

@@ -21,7 +21,7 @@ from keras_vit_scale.models.dropping import (
 from keras_vit_scale.models.remat import check_remat, rematerialised
 from keras_vit_scale.models.scan import scan
 from keras_vit_scale.models.tokens import TransformerLayer
-from keras_vit_scale.sharding import assign_shares
+from keras_vit_scale.sharding import assign_shares, batch_cut
 from keras_vit_scale.types import Tensor
 
 
@@ -230,7 +230,7 @@ class Encoder(WithoutAdapters, TransformerLayer):
             self.remat,
             scanned=not self._unrolled,
         )
-        return body(x, w)
+        return batch_cut(body(batch_cut(x), w))
 
     @property
     def _unrolled(self):

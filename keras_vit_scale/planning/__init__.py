@@ -1,4 +1,4 @@
-"""What a model costs, known before it is built: parameters, FLOPs, core-days."""
+"""What a model costs, known before it is built: parameters, FLOPs, core-days, memory."""
 
 from keras_vit_scale.planning.accelerators import (
     ACCELERATORS,
@@ -7,22 +7,43 @@ from keras_vit_scale.planning.accelerators import (
     recognised,
     this_accelerator,
 )
+from keras_vit_scale.planning.collectives import Collective
 from keras_vit_scale.planning.compute import TPUV3_CORE_FLOPS, tpuv3_core_days
 from keras_vit_scale.planning.costs import training_costs
 from keras_vit_scale.planning.flops import forward_flops, training_flops
 from keras_vit_scale.planning.parameters import parameters
+from keras_vit_scale.planning.step import (
+    CompiledStep,
+    LoweredStep,
+    OutOfMemoryError,
+    StepMemory,
+    StepPlan,
+    compile_step,
+    lower_step,
+)
 from keras_vit_scale.planning.table import presets_table
+from keras_vit_scale.planning.topologies import TPU_KINDS, tpu_devices
 
 __all__ = [
     "ACCELERATORS",
     "TPUV3_CORE_FLOPS",
+    "TPU_KINDS",
     "Accelerator",
+    "Collective",
+    "CompiledStep",
+    "LoweredStep",
+    "OutOfMemoryError",
+    "StepMemory",
+    "StepPlan",
     "accelerator",
+    "compile_step",
     "forward_flops",
+    "lower_step",
     "parameters",
     "presets_table",
     "recognised",
     "this_accelerator",
+    "tpu_devices",
     "tpuv3_core_days",
     "training_costs",
     "training_flops",

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_vit_scale.losses import SigmoidCrossEntropy
 from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum, head_and_body
 from keras_vit_scale.runs.plan import Plan
 from keras_vit_scale.schedules.schedule import Schedule
-from keras_vit_scale.training.losses import SigmoidCrossEntropy
 from keras_vit_scale.types import Tensor
 
 if TYPE_CHECKING:

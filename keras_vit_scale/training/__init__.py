@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from keras_vit_scale.training.losses import SigmoidCrossEntropy
+from keras_vit_scale.losses import SigmoidCrossEntropy
 
 if TYPE_CHECKING:
     from keras_vit_scale.training.averaging import averaged

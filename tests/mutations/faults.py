@@ -53,8 +53,8 @@ MODELS = [
     ),
     Fault(
         "models/block.py", "attention scaled by the width instead of the head's",
-        "ops.dot_product_attention(query, key, value)",
-        "ops.dot_product_attention(query, key, value, scale=x.shape[-1] ** -0.5)",
+        "ops.dot_product_attention(query, key, value, ",
+        "ops.dot_product_attention(query, key, value, scale=x.shape[-1] ** -0.5, ",
         "block",
     ),
     Fault(
@@ -758,19 +758,19 @@ EVALUATION = [
 
 TRAINING = [
     Fault(
-        "training/losses.py", "the loss averaged over the classes",
+        "losses.py", "the loss averaged over the classes",
         "ops.sum(sigmoid_cross_entropy(targets, y_pred), axis=-1)",
         "ops.mean(sigmoid_cross_entropy(targets, y_pred), axis=-1)",
         "losses",
     ),
     Fault(
-        "training/losses.py", "smoothing towards 1 instead of a half",
+        "losses.py", "smoothing towards 1 instead of a half",
         "+ 0.5 * smoothing",
         "+ smoothing",
         "losses",
     ),
     Fault(
-        "training/losses.py", "the loss in the logits' precision",
+        "losses.py", "the loss in the logits' precision",
         "y_pred = ops.cast(y_pred, self.dtype)\n",
         "pass\n",
         "losses",
