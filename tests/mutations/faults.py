@@ -569,6 +569,12 @@ DATA = [
         "data",
     ),
     Fault(
+        "data/augment_keras.py", "a layer's seed drawn from the generator of the whole process",
+        'keras.layers.MixUp(alpha, seed=UNUSED_SEED, dtype="float32")',
+        'keras.layers.MixUp(alpha, dtype="float32")',
+        "augment",
+    ),
+    Fault(
         "data/pipeline.py", "a resumed run skips a batch",
         "batches = data[first:last].batch(batch_size)",
         "batches = data[first + (start > 0) : last].batch(batch_size)",
