@@ -798,6 +798,7 @@ TRAINING = [
         "usual = float(np.median(values))",
         "usual = float(np.mean(values))",
         "numerics",
+        "jax",
     ),
     Fault(
         "runs/rewinds.py", "only the images of the last rewind left out",
