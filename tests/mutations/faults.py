@@ -874,7 +874,9 @@ TRAINING = [
     Fault(
         "training/checkpoints/state.py", "a snapshot that shares the model's memory",
         'return np.array(keras.ops.convert_to_numpy(variable.value), order="C")',
-        "return np.asarray(keras.ops.convert_to_numpy(variable.value))",
+        # Keras' own conversion makes a copy of everything, and so of half precision.
+        'half = keras.ops.convert_to_numpy(variable.value)\n'
+        '    return half if variable.dtype == "bfloat16" else variable.value.detach().numpy()',
         "checkpoints",
     ),
     Fault(
