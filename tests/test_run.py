@@ -240,7 +240,10 @@ def test_killed_between_its_last_checkpoint_and_its_results_it_keeps_its_evaluat
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     (out / "results.json").unlink()
-    train(CONFIG, out)
+    told = []
+    train(CONFIG, out, told.append)
+    # None is done again.
+    assert "evaluation" not in {progress.doing for progress in told}
     assert_same_end(out, finished[0])
 
 
