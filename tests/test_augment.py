@@ -1,6 +1,7 @@
 """RandAugment, MixUp and CutMix: a pure function of seed and step, on each library."""
 
 import importlib.util
+import random
 
 import keras
 import numpy as np
@@ -165,6 +166,21 @@ def test_batches_are_a_function_of_seed_and_step(library):
     assert not np.array_equal(whole[2][0], run(2, 3, seed=2)[0][0])
     # Steps differ in what they draw: with five classes and Beta weights no two labels agree.
     assert len({labels.tobytes() for _, labels in whole}) == len(whole)
+
+
+@pytest.mark.parametrize(
+    "options", [{"rand_augment": 2}, {"mixup": 0.3}, {"cutmix": 1.0}], ids=lambda o: next(iter(o))
+)
+def test_what_other_threads_draw_is_left_alone(options, images, labels):
+    """Readers read on while a model is made, whose weights Keras draws by Python's generator."""
+    own._rand_augment_layer.cache_clear()
+    augmentation = Augmentation(**{"rand_augment": 0, "mixup": 0.0, "cutmix": 0.0} | options)
+    before = random.getstate(), np.random.get_state()
+    augmentation(images.astype(np.uint8), labels.argmax(1), CLASSES, np.random.default_rng(2))
+    after = random.getstate(), np.random.get_state()
+    assert before[0] == after[0]
+    for one, other in zip(before[1], after[1], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_grey_images_become_rgb_and_plain_labels_stay(monkeypatch, rng):

@@ -9,6 +9,7 @@ import keras
 import pytest
 
 from keras_vit_scale.planning.topologies import find_libtpu
+pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 

@@ -5,7 +5,9 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -136,14 +138,31 @@ def test_a_file_is_what_safetensors_reads(tmp_path):
         np.testing.assert_array_equal(arrays[name], value, err_msg=name)
 
 
+class Waiting(LocalFolder):
+    """One that is written to only once it may be."""
+
+    may = threading.Event()
+
+    def folder(self, name):
+        return Waiting(self.path / name)
+
+    @contextmanager
+    def writing(self, name):
+        assert self.may.wait(timeout=300)
+        with super().writing(name) as file:
+            yield file
+
+
 def test_the_copy_is_of_the_moment(tmp_path):
     """Training goes on while a save is written; what it writes is of when it was asked for."""
     model = make_model()
     train(model, 2)
     expected = state_of(model)
-    store = CheckpointStore(tmp_path)
+    store = CheckpointStore(Waiting(tmp_path))
     store.save(model, 2)
     train(model, 5)
+    assert not store.steps()
+    Waiting.may.set()
     store.wait()
     other = make_model()
     store.restore(other)

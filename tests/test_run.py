@@ -119,6 +119,14 @@ def test_a_finished_run_is_not_trained_again(finished):
     assert (out / "model.keras").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("text", ["", '{"format": 1, "steps"', "[1]"])
+def test_damaged_results_are_named(text, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run/results.json is damaged"):
+        train(CONFIG, tmp_path / "run")
+
+
 KILLED = """
 import os, signal, sys
 from keras_vit_scale.runs import load_run_config, train
@@ -232,7 +240,10 @@ def test_killed_between_its_last_checkpoint_and_its_results_it_keeps_its_evaluat
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     (out / "results.json").unlink()
-    train(CONFIG, out)
+    told = []
+    train(CONFIG, out, told.append)
+    # None is done again.
+    assert "evaluation" not in {progress.doing for progress in told}
     assert_same_end(out, finished[0])
 
 

@@ -26,6 +26,10 @@ OPERATIONS = (
 )
 
 
+#: For layers, which are handed another each time they draw. With none they would take one from
+#: Python's generator, and so change what the main thread draws next: perhaps a model's weights.
+UNUSED_SEED = 0
+
 #: Held while a weight is drawn: on PyTorch Keras draws from Beta with the generator of the whole
 #: process, for which two reader threads would wait for ever.
 _DRAWING = threading.Lock()
@@ -71,7 +75,7 @@ def mixup(
     images: np.ndarray, labels: np.ndarray, alpha: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each image and label mixed with another's by a weight from Beta(alpha, alpha)."""
-    return _mix(keras.layers.MixUp(alpha, dtype="float32"), images, labels, seed)
+    return _mix(keras.layers.MixUp(alpha, seed=UNUSED_SEED, dtype="float32"), images, labels, seed)
 
 
 def cutmix(
@@ -82,7 +86,8 @@ def cutmix(
     Labels go by the area of the box, whose edges fall between pixels.
     """
     # A single number would stand for a range from which alpha itself is drawn.
-    return _mix(keras.layers.CutMix((alpha, alpha), dtype="float32"), images, labels, seed)
+    layer = keras.layers.CutMix((alpha, alpha), seed=UNUSED_SEED, dtype="float32")
+    return _mix(layer, images, labels, seed)
 
 
 def _mix(layer, images, labels, seed):
@@ -96,7 +101,7 @@ def _mix(layer, images, labels, seed):
 
 @cache
 def _rand_augment_layer(magnitude):
-    return keras.layers.RandAugment(factor=magnitude, dtype="float32")
+    return keras.layers.RandAugment(factor=magnitude, seed=UNUSED_SEED, dtype="float32")
 
 
 def _seeds(rng):

@@ -61,7 +61,7 @@ class Journal:
 def watch(journal):
     """Has the package tell the journal what it does."""
     from keras_vit_scale.runs import run
-    from keras_vit_scale.scaling import report, study
+    from keras_vit_scale.scaling import report, study_run
     from keras_vit_scale.training import loop
     from keras_vit_scale.training.callbacks import Cooldown
     from keras_vit_scale.training.checkpoints import CheckpointStore
@@ -71,8 +71,8 @@ def watch(journal):
     journal.phase(run, "train_steps", "training")
     journal.phase(run.Run, "_evaluate", "evaluation")
     journal.phase(run.Run, "_finish", "model")
-    journal.phase(study.Run, "_grow_trunk", "trunk")
-    journal.phase(study.Run, "_cool_down", "branch")
+    journal.phase(study_run.StudyRun, "_grow_trunk", "trunk")
+    journal.phase(study_run.StudyRun, "_cool_down", "branch")
     journal.phase(report, "write_report", "report")
     loop.train_batches = noting_steps(loop.train_batches, journal)
     step_clock(Cooldown)

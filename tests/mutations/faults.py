@@ -569,6 +569,12 @@ DATA = [
         "data",
     ),
     Fault(
+        "data/augment_keras.py", "a layer's seed drawn from the generator of the whole process",
+        'keras.layers.MixUp(alpha, seed=UNUSED_SEED, dtype="float32")',
+        'keras.layers.MixUp(alpha, dtype="float32")',
+        "augment",
+    ),
+    Fault(
         "data/pipeline.py", "a resumed run skips a batch",
         "batches = data[first:last].batch(batch_size)",
         "batches = data[first + (start > 0) : last].batch(batch_size)",
@@ -792,6 +798,7 @@ TRAINING = [
         "usual = float(np.median(values))",
         "usual = float(np.mean(values))",
         "numerics",
+        "jax",
     ),
     Fault(
         "runs/rewinds.py", "only the images of the last rewind left out",
@@ -867,7 +874,9 @@ TRAINING = [
     Fault(
         "training/checkpoints/state.py", "a snapshot that shares the model's memory",
         'return np.array(keras.ops.convert_to_numpy(variable.value), order="C")',
-        "return np.asarray(keras.ops.convert_to_numpy(variable.value))",
+        # Keras' own conversion makes a copy of everything, and so of half precision.
+        'half = keras.ops.convert_to_numpy(variable.value)\n'
+        '    return half if variable.dtype == "bfloat16" else variable.value.detach().numpy()',
         "checkpoints",
     ),
     Fault(
