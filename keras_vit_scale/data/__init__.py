@@ -4,6 +4,7 @@ from keras_vit_scale.data.augment import Augmentation
 from keras_vit_scale.data.decode import BadImageError, read_image
 from keras_vit_scale.data.folder import ImageFolder
 from keras_vit_scale.data.named import open_source
+from keras_vit_scale.data.nested import subset
 from keras_vit_scale.data.npz import open_npz
 from keras_vit_scale.data.pipeline import eval_batches, train_batches
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform
@@ -31,5 +32,6 @@ __all__ = [
     "open_npz",
     "open_source",
     "read_image",
+    "subset",
     "train_batches",
 ]

@@ -2,7 +2,7 @@
 
     out/
       study.yaml                       what the study is
-      runs/<size>/seed-<n>/
+      runs/<size>/seed-<n>/              or seed-<n>-images-<i>/ for i of the training images
         trunk/step-<m>/                a checkpoint wherever a cooldown leaves the trunk, the last
         steps-<m>/checkpoints/         those of a cooldown on its way
         steps-<m>/model.keras          the model at the end of a cooldown
@@ -95,7 +95,8 @@ def run_study(
     data = open_data(config, out / "bad_images.csv")
     claim_folder(config, out)
     runs = [
-        Run(config, size, seed, out, data, stopping)
+        Run(config, size, seed, out, data, stopping, images)
+        for images in (None, *config.data_sizes)
         for seed in config.seeds
         for size in config.sizes
     ]
@@ -142,7 +143,7 @@ class _Trained(NamedTuple):
 
 
 class Run:
-    """One size with one seed: a trunk and its cooldowns."""
+    """One size with one seed, on all images or a part: a trunk and its cooldowns."""
 
     def __init__(
         self,
@@ -152,17 +153,20 @@ class Run:
         out: Path,
         data: StudyData,
         stopping: Stopping | None = None,
+        images: int | None = None,
     ):
-        self.config, self.size, self.seed, self.data = config, size, seed, data
+        self.config, self.size, self.seed, self.data = config, size, seed, data.of(images)
         self.stopping = stopping
         self.shape = config.shape(size)
-        self.folder = Path(out) / "runs" / folder_name(size, self.shape) / f"seed-{seed}"
-        self.label = f"{size} seed {seed}"
+        part = f"seed-{seed}" if images is None else f"seed-{seed}-images-{images}"
+        self.folder = Path(out) / "runs" / folder_name(size, self.shape) / part
+        self.label = part.replace("seed-", f"{size} seed ").replace("-images-", " images ")
+        self.data_sizes = {"data_size": len(self.data.upstream), "data_whole": len(data.upstream)}
         # Steps at which a cooldown left the trunk have names, and stay.
         self.trunk = CheckpointStore(self.folder / "trunk", Keep(last=2))
         self.damaged: set[int] = set()
         self.images = digest_of_labels(
-            data.upstream,
+            self.data.upstream,
             data.validation,
             *(part for probe in data.probes.values() for part in (probe.train, probe.test)),
         )
@@ -288,6 +292,7 @@ class Run:
         model.optimizer.learning_rate = rate
         result = {
             **self._costs(duration),
+            **self.data_sizes,
             "cooldown_loss": loss,
             "cooldown_seconds": round(time.perf_counter() - started, 3),
             "backend": keras.backend.backend(),
