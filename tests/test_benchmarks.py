@@ -31,6 +31,7 @@ MINIATURES = {
         ],
         "| restoring needs beyond the model |",
     ),
+    "image_folder.py": (["--images", "100", "--classes", "5"], "| listed | 100 |"),
     "law_coverage.py": (["--studies", "2", "--resamples", "20"], "| seeds |"),
     "curve_extrapolation.py": (["--curves", "1", "--no-paper"], "| fit_curve |"),
     "train_step.py": (

@@ -3,6 +3,8 @@
 from keras_vit_scale.data.augment import Augmentation
 from keras_vit_scale.data.decode import BadImageError, read_image
 from keras_vit_scale.data.folder import ImageFolder
+from keras_vit_scale.data.hierarchy import WithAncestors
+from keras_vit_scale.data.labels import label_lists
 from keras_vit_scale.data.named import open_source
 from keras_vit_scale.data.nested import subset
 from keras_vit_scale.data.npz import open_npz
@@ -25,10 +27,12 @@ __all__ = [
     "TFDSSource",
     "TooManyBadImagesError",
     "TrainTransform",
+    "WithAncestors",
     "digits",
     "eval_batches",
     "hold_out",
     "hold_out_classes",
+    "label_lists",
     "open_npz",
     "open_source",
     "read_image",

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 
 from keras_vit_scale.checks import is_whole
+from keras_vit_scale.data.labels import check_single
 from keras_vit_scale.data.sources import Source, Subset
 
 #: Steps of this part of a circle fall evenly, however many are taken.
@@ -44,6 +45,8 @@ def subset(
     if not is_whole(seed) or seed < 0:
         raise ValueError(f"`seed` must be an integer from 0 on. Received: seed={seed!r}")
     images = _number(count, len(source))
+    if stratified:
+        check_single(source.labels, "a stratified subset")
     order = nested_order(len(source), int(seed), source.labels if stratified else None)
     return Subset(source, np.sort(order[:images]))
 

@@ -51,8 +51,9 @@ def train_batches(
 
     Returns:
         A Grain dataset of (images, labels): float32 (B, H, W, 3) in [-1, 1] and
-        int64 (B,), or shares of the classes, float32 (B, C), where the augmentation
-        mixes images; B / n of them for each of n hosts. Keras' `fit` takes it as it is.
+        int64 (B,); or lists of classes, int32 (B, k, 1); or shares of the classes,
+        float32 (B, C), where the source has them or the augmentation mixes images. For each
+        of n hosts they are B / n. Keras' `fit` takes it as it is.
 
     Raises:
         ValueError: If the batch size is no positive integer or no multiple of the hosts, the
@@ -215,8 +216,9 @@ def _rows(batch_size: int, shard: tuple[int, int]) -> range:
 
 
 def _stacked(examples: list[tuple[np.ndarray, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = zip(*examples, strict=True)
-    return np.stack(images), np.stack(labels)
+    images, labels = (np.stack(column) for column in zip(*examples, strict=True))
+    lists = labels.ndim == 2 and np.issubdtype(labels.dtype, np.integer)
+    return images, labels[..., None] if lists else labels
 
 
 def _threaded(steps: grain.MapDataset, batch: _TrainBatch | _EvalBatch) -> grain.IterDataset:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_vit_scale.data.sources import check_labels
+from keras_vit_scale.data.labels import check_labels
 
 
 class TFDSSource:

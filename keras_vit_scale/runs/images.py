@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_vit_scale.data import ImageFolder, ReplaceBad, Source, hold_out, open_source
 from keras_vit_scale.data.decode import MAX_PIXELS
+from keras_vit_scale.data.labels import check_single
 from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.runs.config import TrainConfig
 
@@ -22,6 +23,7 @@ def open_data(config: TrainConfig, ledger: Path | None = None) -> tuple[Source, 
     """
     whole = open_source(config.data, orientation=config.orientation, max_pixels=config.max_pixels)
     check_for_files(config, {config.data: whole})
+    check_single(whole.labels, "a run, which tells its accuracy; `fit` takes any labels")
     source, held_out = _parts(config, whole)
     if config.bad_images == "error":
         return source, held_out

@@ -11,6 +11,7 @@ from keras_vit_scale.data import (
     open_source,
     subset,
 )
+from keras_vit_scale.data.labels import check_single
 from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.evaluation import FewShot
 from keras_vit_scale.runs.images import check_for_files
@@ -54,6 +55,8 @@ def open_data(config: StudyConfig, ledger: Path | None = None) -> StudyData:
         open_source(name, orientation=d.orientation, max_pixels=d.max_pixels) for name in names
     ]
     check_for_files(d, dict(zip(names, opened, strict=True)))
+    for source in opened:
+        check_single(source.labels, "a study")
     limit = bad_limit(d.max_bad, sum(map(len, opened)))
 
     def readable(part):
