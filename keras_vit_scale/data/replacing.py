@@ -63,6 +63,7 @@ class ReplaceBad:
         self.source, self.limit = source, bad_limit(limit, len(source))
         self.ledger = Ledger(ledger)
         self.labels, self.class_names = source.labels, source.class_names
+        self.parts = getattr(source, "parts", ())
 
     def __repr__(self) -> str:
         return described(self)
