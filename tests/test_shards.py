@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import struct
-import subprocess
 import sys
 import tarfile
 
@@ -25,6 +24,7 @@ from keras_vit_scale.data import (
     TarShards,
     TFRecordShards,
     TrainTransform,
+    open_source,
     shards,
     train_batches,
 )
@@ -516,38 +516,6 @@ def test_what_webdataset_itself_writes(tmp_path):
     assert source[5][0].shape == (10, 7, 3)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
-def test_what_tensorflow_itself_writes(tmp_path):
-    """By a process of its own; our parser reads every kind of feature as TensorFlow's does."""
-    code = """
-import sys, io, numpy as np, tensorflow as tf
-def example(i):
-    f = lambda **kind: tf.train.Feature(**kind)
-    image = tf.io.encode_png(np.full((3 + i, 4, 3), i, np.uint8)).numpy()
-    return tf.train.Example(features=tf.train.Features(feature={
-        "image": f(bytes_list=tf.train.BytesList(value=[image])),
-        "label": f(int64_list=tf.train.Int64List(value=[i, i + 1])),
-        "negative": f(int64_list=tf.train.Int64List(value=[-2**62 - i])),
-        "floats": f(float_list=tf.train.FloatList(value=[0.5, -i])),
-        "nothing": f(),
-    })).SerializeToString()
-with tf.io.TFRecordWriter(sys.argv[1]) as writer:
-    for i in range(3):
-        writer.write(example(i))
-open(sys.argv[1] + ".one", "wb").write(example(2))
-"""
-    path = tmp_path / "a.tfrecord"
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True)
-    source = TFRecordShards(path)
-    assert source.labels.tolist() == [[0, 1], [1, 2], [2, 3]]
-    for i in range(3):
-        np.testing.assert_array_equal(source[i][0], np.full((3 + i, 4, 3), i))
-    found = parse_example((tmp_path / "a.tfrecord.one").read_bytes())
-    assert found["negative"] == [-(2**62) - 2]
-    assert found["floats"] == [0.5, -2.0]
-    assert found["nothing"] == []
-
-
 def test_no_example_is_told():
     with pytest.raises(ValueError, match=r"no tf\.train\.Example"):
         parse_example(b"\xff\xff\xff")
@@ -561,3 +529,16 @@ def test_a_missing_package_names_its_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(ImportError, match=r"keras-vit-scale\[hub\]"):
         shards.find_shards("memory://a", "")
+
+
+@EVERY
+def test_names_open_shards(tmp_path, kind):
+    if kind == "hugging_face":
+        name = f"hf:{write_hugging_face(tmp_path / 'hf')}"
+        assert open_source(f"{name}@train").labels.tolist() == LABELS
+    else:
+        name = written(tmp_path, kind)
+    source = open_source(name, max_pixels=7 * 13)
+    assert source.labels.tolist() == LABELS
+    with pytest.raises(BadImageError, match="more than max_pixels=91"):
+        source[9]

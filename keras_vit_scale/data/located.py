@@ -41,6 +41,7 @@ class LocatedSource(EncodedSource):
             np.concatenate([i[what][p] for i, p in zip(indices, self._places, strict=True)])
             for what in ("offsets", "sizes")
         )
+        self.count = len(self._sizes)
         self._keys = [Texts(index["key_bytes"], index["key_ends"]) for index in indices]
         self._labels = [Texts(index["label_bytes"], index["label_ends"]) for index in indices]
 

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -134,16 +134,8 @@ def read_shards(
 ) -> tuple[list[str], list[T]]:
     """What `read` makes of each shard that is not damaged, as `index_shards` does."""
     check_one_of(BAD_SHARDS, bad_shards=bad_shards)
-    console = Console(stderr=True)
-    bar = track(
-        files,
-        f"Indexing {len(files)} shards",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
     whole, made, bad = [], [], []
-    for file in bar:
+    for file in tracked(files, f"Indexing {len(files)} shards"):
         try:
             made.append(read(file))
         except BadShardError as error:
@@ -160,6 +152,12 @@ def read_shards(
             stacklevel=4,
         )
     return whole, made
+
+
+def tracked(items: Sequence[T], what: str) -> Iterable[T]:
+    """The items; a bar on a terminal tells how many were taken."""
+    console = Console(stderr=True)
+    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _state(file):
