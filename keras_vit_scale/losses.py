@@ -1,6 +1,7 @@
 """The loss of the paper's pre-training."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_vit_scale.checks import check_numbers
@@ -9,6 +10,28 @@ from keras_vit_scale.checks import check_numbers
 def sigmoid_cross_entropy(targets, logits):
     """Binary cross-entropy of every class, (B, C), stable for large logits."""
     return ops.maximum(logits, 0) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
+
+
+def listed_cross_entropy(lists, logits, smoothing=0.0):
+    """The cross-entropies of label lists (B, k), summed over the classes: (B,).
+
+    No target is made of all C classes: with each class first taken for a negative, of target
+    s / 2, a listed one adds what being a positive changes, -(1 - s) logit, and an ignored one,
+    -2 - c, takes its own term off. What is a second time in a list, or no class, adds nothing.
+    """
+    classes = logits.shape[-1]
+    on, ignored = lists >= 0, lists < -1
+    index = ops.where(ignored, -2 - lists, lists)
+    # (B, k, k): whether an entry is that of an earlier place of the list.
+    same = ops.expand_dims(index, 2) == ops.expand_dims(index, 1)
+    again = ops.any(ops.logical_and(same, np.tri(lists.shape[-1], k=-1, dtype=bool)), axis=2)
+    counted = ops.logical_and(index >= 0, index < classes)
+    counted = ops.logical_and(counted, ops.logical_not(again))
+    listed = ops.take_along_axis(logits, ops.clip(index, 0, classes - 1), axis=-1)
+    negative = sigmoid_cross_entropy(0.5 * smoothing, listed)
+    change = ops.where(on, -(1.0 - smoothing) * listed, -negative)
+    all_negative = ops.sum(sigmoid_cross_entropy(0.5 * smoothing, logits), axis=-1)
+    return all_negative + ops.sum(ops.where(counted, change, 0.0), axis=-1)
 
 
 def smoothed(targets, smoothing):
@@ -38,9 +61,11 @@ class SigmoidCrossEntropy(keras.losses.Loss):
             than float32.
 
     Call arguments:
-        y_true: Class indices (B,) or (B, 1), or targets in [0, 1], (B, C): one-hot
-            or multi-hot. Indices are told from targets by the shape. An index
-            outside [0, C) stands for no class at all.
+        y_true: Class indices (B,) or (B, 1); lists of them, (B, k, 1), filled up with -1; or
+            targets in [0, 1], (B, C): one-hot, multi-hot or soft. They are told apart
+            by the shape. An index outside [0, C) stands for no class at all, but for
+            -2 - c in a list: class c has no loss. Lists are never spread over the
+            classes, of which there may be many thousands.
         y_pred: Logits, (B, C).
 
     Raises:
@@ -87,9 +112,13 @@ class SigmoidCrossEntropy(keras.losses.Loss):
             indices = ops.cast(ops.reshape(y_true, (-1, 1)), "int32")
             # Not `one_hot`: it raises on some backends for an index outside the classes.
             targets = ops.cast(indices == ops.arange(classes, dtype="int32"), y_pred.dtype)
+        elif len(y_true.shape) == 3 and y_true.shape[-1] == 1:
+            lists = ops.cast(ops.squeeze(y_true, -1), "int32")
+            return listed_cross_entropy(lists, y_pred, self.label_smoothing)
         else:
             raise ValueError(
-                "Labels must be class indices, (B,) or (B, 1), or targets of the logits' shape. "
+                "Labels must be class indices, (B,) or (B, 1), lists of them, (B, k, 1), or "
+                "targets of the logits' shape. "
                 f"Received: labels of shape {tuple(y_true.shape)}, "
                 f"logits of shape {tuple(y_pred.shape)}"
             )

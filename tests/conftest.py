@@ -35,6 +35,12 @@ numpy_alone = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_indices(tmp_path_factory):
+    """No test reads or writes what the user's runs keep."""
+    os.environ["KERAS_VIT_SCALE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """The same weights in every run of a test."""

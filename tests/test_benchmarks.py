@@ -9,6 +9,7 @@ import keras
 import pytest
 
 from keras_vit_scale.planning.topologies import find_libtpu
+
 pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -49,6 +50,7 @@ MINIATURES = {
         ],
         "| restoring needs beyond the model |",
     ),
+    "image_folder.py": (["--images", "100", "--classes", "5"], "| listed | 100 |"),
     "law_coverage.py": (["--studies", "2", "--resamples", "20"], "| seeds |"),
     "curve_extrapolation.py": (["--curves", "1", "--no-paper"], "| fit_curve |"),
     "skip_nonfinite.py": (

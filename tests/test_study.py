@@ -27,7 +27,7 @@ from keras_vit_scale.scaling import (
     write_report,
 )
 from keras_vit_scale.scaling.findings import describe, find, next_steps
-from keras_vit_scale.scaling.results import study_points
+from keras_vit_scale.scaling.results import by_data_size, study_points
 from keras_vit_scale.scaling.study_data import open_data
 from keras_vit_scale.training import CheckpointStore
 
@@ -473,3 +473,46 @@ def test_interrupt_leaves_with_130_and_says_what_to_do(tmp_path):
         process.kill()
     assert process.returncode == 130
     assert "the same command goes on" in errors
+
+
+@pytest.mark.slow
+def test_data_sizes_are_a_second_axis(tmp_path):
+    """Sizes on nested parts of the images; laws are of all of them, bottlenecks of each."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    config = dataclasses.replace(
+        load_config(tmp_path / "study.yaml"), durations=(4, 8), data_sizes=(300, 40)
+    )
+    data, out = open_data(config), tmp_path / "out"
+    whole, *parts = (set(data.of(n).upstream.indices) for n in (None, 300, 40))
+    assert [len(part) for part in parts] == [300, 40]
+    # The parts number the images of `upstream`, which is a part itself.
+    assert parts[1] < parts[0] < set(range(len(whole)))
+    run_study(dataclasses.replace(config, data_sizes=(300,)), out)
+    run_study(config, out)  # one more, and what there was stays
+    results = collect_results(out)
+    cases = results.groupby(["size", "data_size"])["steps"].agg(lambda s: sorted(set(s)))
+    assert cases.index.tolist() == [(s, n) for s in ("B", "a") for n in (40, 300, 1200)]
+    assert all(steps == [4, 8] for steps in cases)
+    assert set(results["data_whole"]) == {1200}
+    run = out / "runs" / "a_w8_d1"
+    assert (run / "seed-0-images-40" / "steps-00000004" / "result.json").is_file()
+    # Of one seed the trunks begin alike, and part with their images.
+    errors = results.pivot_table("error", "data_size", ["size", "steps", "shots"])
+    assert len(errors.drop_duplicates()) == 3
+    findings = write_report(out)
+    assert all(len(f.points) == 4 for f in findings)
+    of_all = results[(results["data_size"] == 1200) & (results["shots"] == 5)]
+    np.testing.assert_allclose(sorted(findings[-1].points["error"]), sorted(of_all["error"]))
+    held = by_data_size(results, "held-out", 5)
+    assert held["data"].tolist() == [40, 300, 1200] * 2
+    for row in held.itertuples():
+        mine = results[(results["size"] == row.size) & (results["data_size"] == row.data)].query(
+            "shots == 5"
+        )
+        assert row.best == pytest.approx(mine["error"].min())
+    page = (out / "report.html").read_text()
+    assert "Size or data" in page
+    assert "<caption>5-shot error (held-out).</caption>" in page
+    assert len(read_points(out)["shots 5"][0]) == 4
+    with pytest.raises(ValueError, match="must be below the 1200 images"):
+        run_study(dataclasses.replace(config, data_sizes=(1200,)), tmp_path / "too-many")

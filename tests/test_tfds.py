@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 
@@ -9,14 +11,17 @@ import numpy as np
 import pytest
 
 from keras_vit_scale.data import (
+    BadShardError,
     EvalTransform,
     TFDSSource,
+    TFRecordShards,
     TrainTransform,
     eval_batches,
     hold_out,
     open_source,
     train_batches,
 )
+from keras_vit_scale.data.example import parse_example
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(m) for m in ("tensorflow_datasets", "tensorflow")),
@@ -131,13 +136,77 @@ def test_a_name_is_read_without_tensorflow(prepared):
     assert done.stdout.split("\n")[0] == "3 (7, 3) True False", done.stderr
 
 
+def test_what_tensorflow_itself_writes(tmp_path):
+    """By a process of its own; our parser reads every kind of feature as TensorFlow's does."""
+    code = """
+import sys, io, numpy as np, tensorflow as tf
+def example(i):
+    f = lambda **kind: tf.train.Feature(**kind)
+    image = tf.io.encode_png(np.full((3 + i, 4, 3), i, np.uint8)).numpy()
+    return tf.train.Example(features=tf.train.Features(feature={
+        "image": f(bytes_list=tf.train.BytesList(value=[image])),
+        "label": f(int64_list=tf.train.Int64List(value=[i, i + 1])),
+        "negative": f(int64_list=tf.train.Int64List(value=[-2**62 - i])),
+        "floats": f(float_list=tf.train.FloatList(value=[0.5, -i])),
+        "nothing": f(),
+    })).SerializeToString()
+with tf.io.TFRecordWriter(sys.argv[1]) as writer:
+    for i in range(3):
+        writer.write(example(i))
+open(sys.argv[1] + ".one", "wb").write(example(2))
+"""
+    path = tmp_path / "a.tfrecord"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True)
+    source = TFRecordShards(path)
+    assert source.labels.tolist() == [[0, 1], [1, 2], [2, 3]]
+    for i in range(3):
+        np.testing.assert_array_equal(source[i][0], np.full((3 + i, 4, 3), i))
+    found = parse_example((tmp_path / "a.tfrecord.one").read_bytes())
+    assert found["negative"] == [-(2**62) - 2]
+    assert found["floats"] == [0.5, -2.0]
+    assert found["nothing"] == []
+
+
+def test_both_formats_have_the_same_pixels_and_order(prepared):
+    """What TFDS prepared as TFRecord is found by an index, without TensorFlow."""
+    for split in ("train", "train[:4]", "train[3:9]", "test+train[70%:]", "train[:2]+train[5:]"):
+        serial, random = (TFDSSource("owls", split, prepared / f) for f in ("serial", "random"))
+        assert len(serial) == len(random)
+        np.testing.assert_array_equal(serial.labels, random.labels)
+        assert serial.class_names == random.class_names
+        for i in range(len(serial)):
+            (image, label), (expected, other) = serial[i], random[i]
+            np.testing.assert_array_equal(image, expected)
+            assert label == other
+    again = pickle.loads(pickle.dumps(serial))
+    np.testing.assert_array_equal(again[1][0], serial[1][0])
+
+
+def test_pixels_are_those_of_tfds_itself(prepared):
+    import tensorflow_datasets as tfds
+
+    own = tfds.builder("owls", data_dir=prepared / "random").as_data_source("train")
+    source = TFDSSource("owls", "train", prepared / "serial")
+    for i in range(11):
+        np.testing.assert_array_equal(source[i][0], own[i]["image"])
+
+
+def test_a_damaged_file_of_tfds_is_named(prepared, tmp_path):
+    shutil.copytree(prepared / "serial", tmp_path / "serial")
+    [path] = (tmp_path / "serial" / "owls").rglob("*train*tfrecord*")
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(BadShardError, match=r"owls-train\.tfrecord.*truncated"):
+        TFDSSource("owls", "train", tmp_path / "serial")
+
+
 @pytest.mark.parametrize(
     ("name", "split", "folder", "message"),
     [
         ("owls", "trian", "random", r"must be one of \['test', 'train'\].*Received: 'trian'"),
         ("owls", "train[5%", "random", "a slice such as"),
         ("owls", "train[:0]", "random", "hold images"),
-        ("owls", "train", "serial", r"file_format='array_record'.*as \['tfrecord'\]"),
+        ("owls", "trian", "serial", r"must be one of \['test', 'train'\].*Received: 'trian'"),
+        ("owls", "train[:0]", "serial", "hold images"),
         ("cifar10", "train", "random", "must be prepared first: .*download_and_prepare"),
         ("cifar10:9.9.9", "train", "random", "cannot be loaded at version 9.9.9"),
         ("cifr10", "train", "random", r"near it are \['cifar10'"),
@@ -148,6 +217,14 @@ def test_a_name_is_read_without_tensorflow(prepared):
 def test_what_cannot_be_read_is_refused_with_the_cure(prepared, name, split, folder, message):
     with pytest.raises(ValueError, match=message):
         TFDSSource(name, split, prepared / folder)
+
+
+def test_another_format_is_refused(prepared, tmp_path):
+    shutil.copytree(prepared / "serial", tmp_path / "other")
+    [info] = (tmp_path / "other" / "owls").rglob("dataset_info.json")
+    info.write_text(info.read_text().replace('"tfrecord"', '"riegeli"'))
+    with pytest.raises(ValueError, match=r"file_format='array_record'.*as \['riegeli'\]"):
+        TFDSSource("owls", "train", tmp_path / "other")
 
 
 def test_missing_extra_is_named(monkeypatch):

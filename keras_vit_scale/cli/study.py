@@ -28,6 +28,7 @@ def study_run(
     sizes: Annotated[tuple[str, ...], _CONFIGS] = (),
     durations: Annotated[tuple[int, ...], _CONFIGS] = (),
     seeds: Annotated[tuple[int, ...], _CONFIGS] = (),
+    data_sizes: Annotated[tuple[int, ...], _CONFIGS] = (),
     upstream: Annotated[str, _CONFIGS] = "",
     downstream: Annotated[tuple[str, ...], _CONFIGS] = (),
     held_out: Annotated[int | None, _CONFIGS] = None,
@@ -46,8 +47,9 @@ def study_run(
 
     CONFIG is a YAML file or a built-in study; options replace what it says, and study.yaml in
     the folder records the outcome. Interrupted or killed, the same command goes on from the
-    last checkpoint; with more sizes, durations or seeds it runs what is missing. Run it several
-    times at once, on one machine or several with a shared folder, and they share the work.
+    last checkpoint; with more sizes, durations, seeds or data sizes it runs what is missing. Run
+    it several times at once, on one machine or several with a shared folder, and they share the
+    work.
     SIGTERM, SIGINT (Ctrl-C) and the time limit save the present step first; the exit code is
     then 75, or 130 for SIGINT.
 
@@ -56,6 +58,7 @@ def study_run(
       keras-vit-scale study run
       keras-vit-scale study run digits --out my_study --durations 100 400 1600
       keras-vit-scale study run digits --seeds 0 1 --held-out-classes 7 8 9
+      keras-vit-scale study run digits --out less_data --data-sizes 75 300
       keras-vit-scale study run my_study.yaml --upstream photos/ --held-out 2000
 
     Args:
@@ -64,6 +67,7 @@ def study_run(
         sizes: Models to compare: presets such as S/16, or shapes that CONFIG names.
         durations: Steps at which cooldowns end.
         seeds: One trunk a size for each.
+        data_sizes: One trunk besides for each of these numbers of training images.
         upstream: Training images: digits, a folder of class folders, .npz file, tfds:NAME@SPLIT.
         downstream: Probe images: other data sets, in place of CONFIG's choice.
         held_out: Probe images: how many random ones of upstream, in place of CONFIG's choice.
@@ -87,6 +91,7 @@ def study_run(
             "sizes": sizes,
             "durations": durations,
             "seeds": seeds,
+            "data_sizes": data_sizes,
             "image_size": image_size,
             "checkpoint_every": checkpoint_every,
         },

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_vit_scale.checks import check_numbers, check_one_of
+from keras_vit_scale.data.labels import multi_hot
 
 LIBRARIES = ("keras", "keras_cv")
 
@@ -93,7 +94,7 @@ class Augmentation:
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, classes: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A batch of bytes, (B, H, W, 1 or 3), and its labels, (B,), augmented.
+        """A batch of bytes, (B, H, W, 1 or 3), and its labels of any form, augmented.
 
         Returns:
             Images, float32 (B, H, W, 3) in [0, 255], and the labels: as they came, or
@@ -104,7 +105,7 @@ class Augmentation:
         if self.rand_augment:
             images = library.rand_augment(images, self.rand_augment, self.magnitude, _seed(rng))
         if self.mixes:
-            labels = np.eye(classes, dtype=np.float32)[labels]
+            labels = multi_hot(labels[..., 0] if labels.ndim == 3 else labels, classes)
             # Neither alone draws whether it is used.
             cut = self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.cutmix_probability)
             mix, alpha = (library.cutmix, self.cutmix) if cut else (library.mixup, self.mixup)

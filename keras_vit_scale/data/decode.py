@@ -6,6 +6,7 @@ orientation and nothing else, and clips 16 bits to white.
 """
 
 import errno
+import io
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -104,12 +105,33 @@ def read_image(
     # A file and not its path, with which Pillow would map some formats into memory: such a
     # process dies if the file shrinks.
     with _open(path) as file:
-        try:
-            return _decode(file, orientation, max_pixels)
-        except Exception as error:
-            if not _is_of_image(error):
-                raise
-            raise BadImageError(path, str(error) or type(error).__name__) from error
+        return _decoded(file, path, orientation, max_pixels)
+
+
+def decode_image(
+    encoded: bytes, name: str, *, orientation: str = "ignore", max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """The bytes of an image file as RGB, uint8, (H, W, 3), as `read_image` has them.
+
+    Args:
+        encoded: What the file would hold.
+        name: What to call it in an error, such as a shard and a key.
+        orientation, max_pixels: As for `read_image`; unchecked, for they are for every image.
+
+    Raises:
+        BadImageError: A `ValueError`, if it is damaged, too large, or no image.
+    """
+    _check_pillow()
+    return _decoded(io.BytesIO(encoded), name, orientation, max_pixels)
+
+
+def _decoded(file, name, orientation, max_pixels):
+    try:
+        return _decode(file, orientation, max_pixels)
+    except Exception as error:
+        if not _is_of_image(error):
+            raise
+        raise BadImageError(name, str(error) or type(error).__name__) from error
 
 
 def check_reading(orientation: str, max_pixels: int) -> None:

@@ -34,5 +34,11 @@ def digest_of_labels(*sources: Source | None) -> str:
             found.update(b"none")
             continue
         found.update(repr((len(source), source.class_names)).encode())
-        found.update(np.asarray(source.labels, "<i8").tobytes())
+        labels = np.asarray(source.labels)
+        if labels.ndim == 1:
+            found.update(np.asarray(labels, "<i8").tobytes())
+        else:
+            kind = "<f4" if np.issubdtype(labels.dtype, np.floating) else "<i4"
+            found.update(repr((labels.shape, kind)).encode())
+            found.update(np.asarray(labels, kind).tobytes())
     return found.hexdigest()

@@ -3,19 +3,34 @@
 import difflib
 from pathlib import Path
 
+from keras_vit_scale.data.array_record import ArrayRecordShards
+from keras_vit_scale.data.arrow import HuggingFaceDataset, ParquetShards
 from keras_vit_scale.data.decode import MAX_PIXELS, check_reading
 from keras_vit_scale.data.folder import ImageFolder
 from keras_vit_scale.data.npz import open_npz
 from keras_vit_scale.data.sources import Source, digits
+from keras_vit_scale.data.tar import TarShards
 from keras_vit_scale.data.tfds import TFDSSource
+from keras_vit_scale.data.tfrecord import TFRecordShards
 
 FORMS = (
     "'digits' (scikit-learn's)",
     "a folder that holds one folder of images a class",
     "an .npz file, 'PATH.npz' or 'PATH.npz@SPLIT'",
+    "shards, a path or pattern ending in .tar, .tfrecord, .array_record or .parquet",
+    "a Hugging Face data set on disk, 'hf:FOLDER' or 'hf:FOLDER@SPLIT'",
     "a TensorFlow Datasets name, 'tfds:NAME', 'tfds:NAME@SPLIT' or "
     "'tfds:NAME/CONFIG:VERSION@SPLIT'",
 )
+
+
+#: What reads shards, by the end of their names.
+SHARDS: dict[str, type[TarShards | TFRecordShards | ArrayRecordShards | ParquetShards]] = {
+    ".tar": TarShards,
+    ".tfrecord": TFRecordShards,
+    ".array_record": ArrayRecordShards,
+    ".parquet": ParquetShards,
+}
 
 
 def open_source(
@@ -24,12 +39,14 @@ def open_source(
     """The source that a name stands for.
 
     Args:
-        name: "digits"; a folder as `ImageFolder` reads it; an `.npz` file as
-            `open_npz` does; or "tfds:" and a name as `TFDSSource` takes it. After
-            the last two may stand "@" and a split, which is "train" otherwise;
-            TFDS takes slices, as in "tfds:cifar10@train[:90%]".
-        orientation, max_pixels: As for `ImageFolder`; the images of the others are pixels
-            already, or decoded by TFDS.
+        name: "digits"; a folder as `ImageFolder` reads it; an `.npz` file as `open_npz` does;
+            shards, "data/train-*.tar", as `TarShards` and its like read them by their ending;
+            "hf:" and a folder as `HuggingFaceDataset` does; or "tfds:" and a name as
+            `TFDSSource` takes it. After these with a colon and after .npz may stand "@" and a
+            split; TFDS, which takes "train" otherwise, has slices, as in
+            "tfds:cifar10@train[:90%]".
+        orientation, max_pixels: As for `ImageFolder`; those of `.npz` and "digits" are pixels
+            already, and TFDS's are as its decoders would have them.
 
     Raises:
         ValueError: If it is none of these, what it names is refused, or an option is unknown.
@@ -53,6 +70,14 @@ def open_source(
                 f"Received: {text!r}"
             )
         return TFDSSource(dataset, split or "train")
+    if text.startswith("hf:"):
+        folder, _, split = text.removeprefix("hf:").partition("@")
+        return HuggingFaceDataset(
+            folder, split or None, orientation=orientation, max_pixels=max_pixels
+        )
+    for ending, shards in SHARDS.items():
+        if text.endswith(ending):
+            return shards(text, orientation=orientation, max_pixels=max_pixels)
     if path.is_dir():
         return ImageFolder(path, orientation=orientation, max_pixels=max_pixels)
     if path.is_file() and path.suffix == ".npz":

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers, is_whole
 from keras_vit_scale.data.augment import Augmentation
+from keras_vit_scale.data.mixture import Part, whose_turn
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform, to_input
 from keras_vit_scale.data.sources import Source
 
@@ -36,7 +37,7 @@ def train_batches(
     once an epoch.
 
     Args:
-        source: Images and labels.
+        source: Images and labels. A `Mixture` says how often each of its sources is taken.
         transform: What happens to each image.
         batch_size: Images a step, of all hosts together.
         seed: Decides order and augmentation.
@@ -51,8 +52,9 @@ def train_batches(
 
     Returns:
         A Grain dataset of (images, labels): float32 (B, H, W, 3) in [-1, 1] and
-        int64 (B,), or shares of the classes, float32 (B, C), where the augmentation
-        mixes images; B / n of them for each of n hosts. Keras' `fit` takes it as it is.
+        int64 (B,); or lists of classes, int32 (B, k, 1); or shares of the classes,
+        float32 (B, C), where the source has them or the augmentation mixes images. For each
+        of n hosts they are B / n. Keras' `fit` takes it as it is.
 
     Raises:
         ValueError: If the batch size is no positive integer or no multiple of the hosts, the
@@ -75,16 +77,26 @@ def train_batches(
             f"Received: start={start}, batch_size={batch_size}, offset={offset}"
         )
 
+    parts = getattr(source, "parts", ())
+
     def augment(example, rng):
         image, label = example
         return transform(image, rng), label
 
-    # `seed` and not `shuffle(seed=...)`, by which epoch e of seed s would have the permutation of
-    # epoch e - 1 of seed s + 1. That alone keeps runs apart; the seed is spread besides because
-    # the order of every run that there is follows from it.
-    spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    # An image's draws follow from its place, and its place from the epoch and its index.
-    examples = grain.MapDataset.source(source).seed(spread).shuffle().repeat().random_map(augment)
+    def stream(part, spread):
+        # `seed` and not `shuffle(seed=...)`, by which epoch e of seed s would have the permutation
+        # of epoch e - 1 of seed s + 1. That alone keeps runs apart; the seed is spread besides
+        # because the order of every run that there is follows from it.
+        images = grain.MapDataset.source(part).seed(spread).shuffle().repeat()
+        # An image's draws follow from its place, and its place from the epoch and its index.
+        return images.random_map(augment)
+
+    spread, *of_parts = map(int, np.random.SeedSequence(seed).generate_state(1 + len(parts)))
+    if parts:
+        streams = [stream(_Part(source, p), s) for p, s in zip(parts, of_parts, strict=True)]
+        examples: Any = _Mixed(streams, [p.weight for p in parts])
+    else:
+        examples = stream(source, spread)
     classes = len(source.class_names)
     batch = _TrainBatch(examples, batch_size, offset, rows, spread, augmentation, classes)
     return _threaded(grain.MapDataset.range(start, sys.maxsize if stop is None else stop), batch)
@@ -144,7 +156,7 @@ def eval_batches(
 class _TrainBatch:
     """The rows of one host of the batch of a step, ready for `to_input`."""
 
-    examples: grain.MapDataset
+    examples: Any
     batch_size: int
     offset: int
     rows: range
@@ -160,6 +172,32 @@ class _TrainBatch:
         # As an image's draws, a batch's belong to the place of its first image.
         rng = np.random.default_rng((self.spread, begin + self.rows[0]))
         return self.augmentation(images, labels, self.classes, rng)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images of one source of a mixture, read by the mixture."""
+
+    source: Source
+    part: Part
+
+    def __len__(self) -> int:
+        return self.part.end - self.part.begin
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
+        return self.source[self.part.begin + index]
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """The streams of several sources, each at its places."""
+
+    streams: Sequence[grain.MapDataset]
+    weights: Sequence[float]
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, Any]:
+        source, before = whose_turn(place, self.weights)
+        return self.streams[source][before]
 
 
 @dataclass(frozen=True)
@@ -215,8 +253,9 @@ def _rows(batch_size: int, shard: tuple[int, int]) -> range:
 
 
 def _stacked(examples: list[tuple[np.ndarray, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = zip(*examples, strict=True)
-    return np.stack(images), np.stack(labels)
+    images, labels = (np.stack(column) for column in zip(*examples, strict=True))
+    lists = labels.ndim == 2 and np.issubdtype(labels.dtype, np.integer)
+    return images, labels[..., None] if lists else labels
 
 
 def _threaded(steps: grain.MapDataset, batch: _TrainBatch | _EvalBatch) -> grain.IterDataset:

@@ -1,6 +1,7 @@
 """Images that cannot be read, replaced by others, counted, and listed in a file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,9 @@ class TooManyBadImagesError(ValueError):
 class ReplaceBad:
     """A source in whose place of an unreadable image stands another of its images.
 
-    Of the images of the same class it is the first readable one from a place on that follows
-    from the index alone, so that `labels` stay true. If the class has none, it is one of any
-    class, and the item has that one's label. It depends on nothing but the source and the
+    Of the images with the same label it is the first readable one from a place on that follows
+    from the index alone, so that `labels` stay true. If there is none, it is any other, and
+    the item has that one's label. It depends on nothing but the source and the
     index: not on what was read before, in which order, or in which process.
 
     Only a `BadImageError` is replaced, the fault of one file. Where the disk or its folder is
@@ -62,6 +63,7 @@ class ReplaceBad:
         self.source, self.limit = source, bad_limit(limit, len(source))
         self.ledger = Ledger(ledger)
         self.labels, self.class_names = source.labels, source.class_names
+        self.parts = getattr(source, "parts", ())
 
     def __repr__(self) -> str:
         return described(self)
@@ -69,7 +71,7 @@ class ReplaceBad:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
         try:
             return self.source[index]
         except BadImageError as error:
@@ -87,6 +89,8 @@ class ReplaceBad:
     def _others(self, index):
         """Every other index, those of the same class first."""
         same = self.labels == self.labels[index]
+        if same.ndim == 2:
+            same = same.all(axis=1)
         for candidates in (np.flatnonzero(same), np.flatnonzero(~same)):
             if len(candidates):
                 begin = int(np.random.default_rng(index).integers(len(candidates)))

@@ -1,14 +1,17 @@
 """Where images come from: sized, indexable sources of (image, label).
 
 An image is uint8, (H, W, channels) with one channel or three; a label is an integer in
-[0, classes). `labels` holds them all without decoding an image.
+[0, classes), a list of several, or a share of each: `data/labels.py` says how. `labels` holds
+them all without decoding an image.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from keras_vit_scale.data.labels import check_labels, check_single
 
 
 class Source(Protocol):
@@ -22,7 +25,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]: ...
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]: ...
 
 
 class ArraySource:
@@ -30,12 +33,13 @@ class ArraySource:
 
     Args:
         images: uint8, (N, H, W) for grey or (N, H, W, channels) with 1 or 3 channels.
-        labels: Integers, (N,), in [0, classes).
+        labels: Integers, (N,), in [0, classes). Or lists of several, integers (N, k), filled up
+            with -1 (`label_lists` makes them); or a share of each class, floats (N, C).
         class_names: Names of the classes; by default "0", "1", ... to the largest label.
 
     Raises:
         ValueError: If the arrays are empty, of the wrong type or shape, of
-            different lengths, or a label is outside its range.
+            different lengths, a label is outside its range, or a name is there twice.
 
     Example:
 
@@ -62,8 +66,8 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.images[index], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
+        return self.images[index], label_at(self.labels, index)
 
 
 class Subset:
@@ -92,6 +96,7 @@ class Subset:
         self.indices = np.asarray(indices, dtype=np.int64)
         labels, names = source.labels[self.indices], source.class_names
         if classes is not None:
+            check_single(labels, "a subset of the classes")
             kept = {c: i for i, c in enumerate(classes)}
             if not set(labels.tolist()) <= set(kept):
                 raise ValueError(
@@ -108,9 +113,9 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
         image, _ = self.source[int(self.indices[index])]
-        return image, int(self.labels[index])
+        return image, label_at(self.labels, index)
 
 
 def digits() -> ArraySource:
@@ -130,6 +135,11 @@ def digits() -> ArraySource:
     data = load_digits()
     # Grey values from 0 to 16 become bytes from 0 to 255.
     return ArraySource(np.round(data.images * (255 / 16)).astype(np.uint8), data.target)
+
+
+def label_at(labels: np.ndarray, index: int) -> Any:
+    """An image's label of all: an integer, or its row."""
+    return int(labels[index]) if labels.ndim == 1 else labels[index]
 
 
 def described(source: Source) -> str:
@@ -164,31 +174,3 @@ def check_images(images: np.ndarray) -> None:
         "`images` must be uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3). "
         f"Received: {images.dtype} of shape {images.shape}{cure}"
     )
-
-
-def check_labels(
-    labels: ArrayLike, class_names: Sequence[str] | None, count: int
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as int64 and the names of their classes, after checking both.
-
-    Raises:
-        ValueError: If there are no images, or the labels are not `count` integers
-            in the range of the classes.
-    """
-    labels = np.asarray(labels)
-    if count == 0:
-        raise ValueError("A data set must hold at least one image. Received: none")
-    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            "`labels` must be one integer an image. "
-            f"Received: {labels.dtype} of shape {labels.shape} for {count} images"
-        )
-    classes = int(labels.max()) + 1 if class_names is None else len(class_names)
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if outside.size:
-        raise ValueError(
-            f"Labels must be in [0, {classes}), the number of classes. "
-            f"Received: {sorted(set(outside.tolist()))[:5]}"
-        )
-    names = range(classes) if class_names is None else class_names
-    return labels.astype(np.int64), tuple(str(n) for n in names)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_vit_scale.data.labels import check_single
 from keras_vit_scale.data.sources import Source, Subset
 
 
@@ -51,6 +52,8 @@ def hold_out(
             "The number of images held out must leave some on both sides. "
             f"Received: {count} of {total}"
         )
+    if stratified:
+        check_single(source.labels, "a stratified part")
     order = np.random.default_rng(seed).permutation(total)
     held = _of_each_class(order, source.labels, images) if stratified else np.arange(images)
     return Subset(source, np.sort(np.delete(order, held))), Subset(source, np.sort(order[held]))
@@ -89,6 +92,7 @@ def hold_out_classes(source: Source, names: Sequence[str]) -> tuple[Subset, Subs
             "Classes held out must be some, but not all, of the source's. "
             f"Received: {list(names)}; the source has {list(source.class_names)}"
         )
+    check_single(source.labels, "a part by classes")
     held = [i for i, name in enumerate(source.class_names) if name in names]
     rest = [i for i, name in enumerate(source.class_names) if name not in names]
     inside = np.isin(source.labels, held)

@@ -9,6 +9,7 @@ import scipy.linalg
 
 from keras_vit_scale.checks import check_one_of, check_positive, check_positive_integers
 from keras_vit_scale.data import EvalTransform, Source, Subset
+from keras_vit_scale.data.labels import check_single
 from keras_vit_scale.evaluation.features import extract_features, representation
 
 #: The constant feature, penalised like the others: large, so that it costs little.
@@ -137,6 +138,8 @@ class FewShot:
                 "`train` and `test` must have the same classes. "
                 f"Received: {list(train.class_names)[:20]} and {list(test.class_names)[:20]}"
             )
+        for source in (train, test):
+            check_single(source.labels, "the few-shot probe")
         if not shots or not seeds:
             raise ValueError(
                 "A probe needs at least one number of shots and one seed. "

@@ -6,6 +6,8 @@ from typing import Any
 
 from keras_vit_scale.data import ImageFolder, ReplaceBad, Source, hold_out, open_source
 from keras_vit_scale.data.decode import MAX_PIXELS
+from keras_vit_scale.data.encoded import EncodedSource
+from keras_vit_scale.data.labels import check_single
 from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.runs.config import TrainConfig
 
@@ -22,6 +24,7 @@ def open_data(config: TrainConfig, ledger: Path | None = None) -> tuple[Source, 
     """
     whole = open_source(config.data, orientation=config.orientation, max_pixels=config.max_pixels)
     check_for_files(config, {config.data: whole})
+    check_single(whole.labels, "a run, which tells its accuracy; `fit` takes any labels")
     source, held_out = _parts(config, whole)
     if config.bad_images == "error":
         return source, held_out
@@ -39,14 +42,16 @@ def check_for_files(options: Any, sources: Mapping[str, Source]) -> None:
         sources: The images, by what they were opened by.
 
     Raises:
-        ValueError: If one of these is not the default, and no source is a folder of files.
+        ValueError: If one of these is not the default, and no source has image files.
     """
     defaults = {"bad_images": "error", "orientation": "ignore", "max_pixels": MAX_PIXELS}
     given = [name for name, value in defaults.items() if getattr(options, name) != value]
-    if given and not any(isinstance(source, ImageFolder) for source in sources.values()):
+    files = (ImageFolder, EncodedSource)
+    if given and not any(isinstance(source, files) for source in sources.values()):
         raise ValueError(
-            "`bad_images`, `orientation` and `max_pixels` are for folders of image files: leave "
-            f"them out. Received: {', '.join(given)} for {', '.join(map(repr, sources))}"
+            "`bad_images`, `orientation` and `max_pixels` are for folders of image files and for "
+            f"shards: leave them out. Received: {', '.join(given)} for "
+            f"{', '.join(map(repr, sources))}"
         )
 
 

@@ -79,6 +79,8 @@ class DataConfig:
     """EXIF's orientation of image files: "ignore", pixels as they are stored, or "apply" it."""
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
+    stratified: bool = False
+    """Whether `data_sizes` of a study take from each class its share."""
 
     def __post_init__(self):
         check_one_of(("error", "replace"), bad_images=self.bad_images)
@@ -194,7 +196,10 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A scaling study: every size trained once a seed, cooled down at every duration."""
+    """A scaling study: every size trained once a seed, cooled down at every duration.
+
+    With `data_sizes` every trunk is trained on these parts of the data too, as a second axis.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -207,6 +212,8 @@ class StudyConfig:
     """Side of the images in pixels."""
     seeds: tuple[int, ...] = (0,)
     """One trunk a size for each: decides weights, order and augmentation."""
+    data_sizes: tuple[int, ...] = ()
+    """Numbers of training images to train on besides all of them; each lies within the next."""
     shapes: dict[str, ViTConfig] = field(default_factory=dict)
     """Shapes of your own, by name."""
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
@@ -223,7 +230,10 @@ class StudyConfig:
             image_size=self.image_size,
             checkpoint_every=self.checkpoint_every,
             **{f"durations[{i}]": d for i, d in enumerate(self.durations)},
+            **{f"data_sizes[{i}]": n for i, n in enumerate(self.data_sizes)},
         )
+        if len(set(self.data_sizes)) < len(self.data_sizes):
+            raise ValueError(f"`data_sizes` must each be there once. Received: {self.data_sizes}")
         for size in self.sizes:
             if self.image_size % self.shape(size).patch_size:
                 raise ValueError(
@@ -326,7 +336,7 @@ def dump_config(config: StudyConfig) -> str:
 def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Why results of `old` cannot stand beside those of `new`; empty if they can.
 
-    A study may gain or lose sizes, durations and seeds. What a result depends on
+    A study may gain or lose sizes, durations, seeds and data sizes. What a result depends on
     must stay: data, recipe, probe, image size, and the shape and rate of each size.
     """
     reasons = []
@@ -347,7 +357,7 @@ def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:
 
 
 def united(old: StudyConfig, new: StudyConfig) -> StudyConfig:
-    """The study that holds the sizes, durations and seeds of both, which must not conflict."""
+    """The study that holds the sizes, durations, seeds and data sizes of both, without conflict."""
 
     def both(name):
         return tuple(dict.fromkeys([*getattr(old, name), *getattr(new, name)]))
@@ -359,6 +369,7 @@ def united(old: StudyConfig, new: StudyConfig) -> StudyConfig:
         sizes=sizes,
         durations=tuple(sorted(both("durations"))),
         seeds=both("seeds"),
+        data_sizes=tuple(sorted(both("data_sizes"))),
         shapes={**old.shapes, **new.shapes},
         recipe=dataclasses.replace(new.recipe, peaks=peaks),
     )

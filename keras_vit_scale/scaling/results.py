@@ -6,6 +6,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from keras_vit_scale.formats import FormatError, read_json
+from keras_vit_scale.scaling.bottleneck import bottlenecks
 from keras_vit_scale.scaling.config import StudyError
 
 #: Columns that every study's results have.
@@ -17,7 +18,7 @@ NUMBERS = (
 
 
 def collect_results(out: str | Path) -> pd.DataFrame:
-    """Finished results of a study folder: one row a size, seed, duration, task and shots.
+    """Finished results of a study folder: one row a run, duration, task and shots.
 
     `error` is the mean over the choices of the few examples, `error_sd` its standard
     deviation, `classified` the images over all choices. Sorted by task, shots, size (by compute)
@@ -92,22 +93,29 @@ def count_half_a_mistake(results: pd.DataFrame) -> pd.DataFrame:
     return results.assign(error=results["error"].clip(lower=0.5 / results["classified"]))
 
 
+def on_all_images(results: pd.DataFrame) -> pd.DataFrame:
+    """Results without those of runs on a part of the training images."""
+    if "data_size" not in results:
+        return results
+    return results[results["data_size"].isna() | (results["data_size"] == results["data_whole"])]
+
+
 def study_points(results: pd.DataFrame, task: str, shots: int) -> pd.DataFrame:
-    """One point a size and duration, its error the mean over the seeds.
+    """One point a size and duration on all images, its error the mean over the seeds.
 
     The frontier of single runs would take the luckiest seed of each.
     """
-    chosen = count_half_a_mistake(results[(results["task"] == task) & (results["shots"] == shots)])
+    chosen = on_all_images(_of_measure(results, task, shots))
     keys = ["size", "steps", "images_seen", "parameters", "flops", "tpuv3_core_days"]
     return chosen.groupby(keys, sort=False, as_index=False)["error"].mean()
 
 
 def study_runs(results: pd.DataFrame, task: str, shots: int) -> pd.DataFrame:
-    """Every single result of one measure as a law is fitted to it (`Evidence.points`).
+    """Every single result on all images of one measure, as a law is fitted to it.
 
     Its trunk is the run of a size and seed; its index is the line of results.csv.
     """
-    chosen = count_half_a_mistake(results[(results["task"] == task) & (results["shots"] == shots)])
+    chosen = on_all_images(_of_measure(results, task, shots))
     trunk = chosen["size"].astype(str) + " / " + chosen["seed"].astype(str)
     return pd.DataFrame(
         {
@@ -117,3 +125,29 @@ def study_runs(results: pd.DataFrame, task: str, shots: int) -> pd.DataFrame:
             "size": chosen["size"],
         }
     ).set_axis(chosen.index + 2)
+
+
+def by_data_size(results: pd.DataFrame, task: str, shots: int) -> pd.DataFrame:
+    """What holds each size back on each number of training images, as `bottlenecks` tells.
+
+    Errors are means over the seeds. Empty where every run had all images.
+    """
+    chosen = _of_measure(results, task, shots)
+    if "data_size" not in chosen or chosen["data_size"].eq(chosen["data_whole"]).all():
+        return pd.DataFrame()
+    # Results from before studies had parts do not say that they had all images.
+    whole = chosen["data_whole"].max()
+    chosen = chosen.assign(data_size=chosen["data_size"].fillna(whole).astype(int))
+    keys = ["size", "data_size", "steps", "images_seen", "flops"]
+    points = chosen.groupby(keys, sort=False, as_index=False)["error"].mean()
+    return bottlenecks(
+        points["images_seen"],
+        points["error"],
+        points["size"],
+        points["data_size"],
+        cost=points["flops"] / points["images_seen"],
+    )
+
+
+def _of_measure(results, task, shots):
+    return count_half_a_mistake(results[(results["task"] == task) & (results["shots"] == shots)])

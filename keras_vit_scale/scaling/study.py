@@ -2,7 +2,7 @@
 
     out/
       study.yaml                       what the study is
-      runs/<size>/seed-<n>/
+      runs/<size>/seed-<n>/              or seed-<n>-images-<i>/ for i of the training images
         trunk/step-<m>/                a checkpoint wherever a cooldown leaves the trunk, the last
         steps-<m>/checkpoints/         those of a cooldown on its way
         steps-<m>/model.keras          the model at the end of a cooldown
@@ -79,7 +79,8 @@ def run_study(
         claim_folder(config, out)
         meet("begun")
         runs = [
-            StudyRun(config, size, seed, out, data, stopping)
+            StudyRun(config, size, seed, out, data, stopping, images)
+            for images in (None, *config.data_sizes)
             for seed in config.seeds
             for size in config.sizes
         ]

@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_vit_scale.data import ReplaceBad, Source, hold_out, hold_out_classes, open_source
+from keras_vit_scale.data import (
+    ReplaceBad,
+    Source,
+    hold_out,
+    hold_out_classes,
+    open_source,
+    subset,
+)
+from keras_vit_scale.data.labels import check_single
 from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.evaluation import FewShot
 from keras_vit_scale.runs.images import check_for_files
@@ -17,11 +25,17 @@ class StudyData(NamedTuple):
         upstream: What trunks are trained on.
         validation: Held-out images of the same classes, or `None`.
         probes: A few-shot probe a task, by its name.
+        parts: Nested parts of `upstream` to train on besides, by how many images they have.
     """
 
     upstream: Source
     validation: Source | None
     probes: dict[str, FewShot]
+    parts: dict[int, Source]
+
+    def of(self, images: int | None) -> "StudyData":
+        """These data with so many images to train on; all of them for `None`."""
+        return self if images is None else self._replace(upstream=self.parts[images])
 
 
 def open_data(config: StudyConfig, ledger: Path | None = None) -> StudyData:
@@ -32,8 +46,8 @@ def open_data(config: StudyConfig, ledger: Path | None = None) -> StudyData:
         ledger: Where these are listed, if they are replaced.
 
     Raises:
-        ValueError: If the data cannot be read, a class has too few examples, or options of
-            image files are given and there are none.
+        ValueError: If the data cannot be read, a class has too few examples, options of image
+            files are given and there are none, or a data size is no part of the images.
     """
     d, p = config.data, config.probe
     names = (d.upstream, *d.downstream)
@@ -41,6 +55,8 @@ def open_data(config: StudyConfig, ledger: Path | None = None) -> StudyData:
         open_source(name, orientation=d.orientation, max_pixels=d.max_pixels) for name in names
     ]
     check_for_files(d, dict(zip(names, opened, strict=True)))
+    for source in opened:
+        check_single(source.labels, "a study")
     limit = bad_limit(d.max_bad, sum(map(len, opened)))
 
     def readable(part):
@@ -69,4 +85,13 @@ def open_data(config: StudyConfig, ledger: Path | None = None) -> StudyData:
     if d.validation:
         upstream, held_out = hold_out(upstream, d.validation, d.split_seed)
         validation = readable(held_out)
-    return StudyData(readable(upstream), validation, probes)
+    if config.data_sizes and max(config.data_sizes) >= len(upstream):
+        raise ValueError(
+            f"`data_sizes` must be below the {len(upstream)} images that are left to train on, "
+            f"which are trained on in any case. Received: data_sizes={config.data_sizes}"
+        )
+    parts = {
+        images: readable(subset(upstream, images, d.split_seed, stratified=d.stratified))
+        for images in config.data_sizes
+    }
+    return StudyData(readable(upstream), validation, probes, parts)

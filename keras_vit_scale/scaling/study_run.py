@@ -45,7 +45,7 @@ class _Trained(NamedTuple):
 
 
 class StudyRun:
-    """One size with one seed: a trunk and its cooldowns."""
+    """One size with one seed, on all images or a part: a trunk and its cooldowns."""
 
     def __init__(
         self,
@@ -55,17 +55,20 @@ class StudyRun:
         out: Path,
         data: StudyData,
         stopping: Stopping,
+        images: int | None = None,
     ):
-        self.config, self.size, self.seed, self.data = config, size, seed, data
+        self.config, self.size, self.seed, self.data = config, size, seed, data.of(images)
         self.stopping = stopping
         self.shape = config.shape(size)
-        self.folder = Path(out) / "runs" / folder_name(size, self.shape) / f"seed-{seed}"
-        self.label = f"{size} seed {seed}"
+        part = f"seed-{seed}" if images is None else f"seed-{seed}-images-{images}"
+        self.folder = Path(out) / "runs" / folder_name(size, self.shape) / part
+        self.label = part.replace("seed-", f"{size} seed ").replace("-images-", " images ")
+        self.data_sizes = {"data_size": len(self.data.upstream), "data_whole": len(data.upstream)}
         # Steps at which a cooldown left the trunk have names, and stay.
         self.trunk = CheckpointStore(self.folder / "trunk", Keep(last=2))
         self.damaged: set[int] = set()
         self.images = digest_of_labels(
-            data.upstream,
+            self.data.upstream,
             data.validation,
             *(part for probe in data.probes.values() for part in (probe.train, probe.test)),
         )
@@ -192,6 +195,7 @@ class StudyRun:
         model.optimizer.learning_rate = rate
         result = {
             **self._costs(duration),
+            **self.data_sizes,
             "cooldown_loss": loss,
             "cooldown_seconds": round(time.perf_counter() - started, 3),
             "backend": keras.backend.backend(),

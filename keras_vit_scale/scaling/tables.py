@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_vit_scale.scaling.results import collect_results, count_half_a_mistake
+from keras_vit_scale.scaling.results import collect_results, count_half_a_mistake, on_all_images
 
 #: What may stand between two cells; of equally many the first is taken.
 SEPARATORS = ",;\t"
@@ -39,7 +39,7 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """A CSV file, plain or gzipped, or the results of a study's folder.
+    """A CSV file, plain or gzipped, or the results on all images of a study's folder.
 
     Commas, semicolons or tabs divide the cells, whichever the header has most of; text is UTF-8
     (or UTF-16 with its mark). Blank lines are skipped.
@@ -49,7 +49,7 @@ def read_table(path: str | Path) -> Table:
     """
     path = Path(path)
     if path.is_dir():
-        results = count_half_a_mistake(collect_results(path))
+        results = on_all_images(count_half_a_mistake(collect_results(path)))
         path /= "results.csv"
         if not results.empty:
             results.index += 2  # as lines of the file that `study report` writes
