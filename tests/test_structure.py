@@ -13,7 +13,7 @@ PACKAGE = Path(keras_vit_scale.__file__).parent
 # Each may import those after it.
 ORDER = [
     "cli", "scaling", "runs", "evaluation", "training", "planning", "optimizers", "schedules",
-    "data", "weights", "models", "atomic", "checks", "formats", "types",
+    "data", "weights", "models", "ownership", "atomic", "checks", "formats", "types",
 ]  # fmt: skip
 
 # A law draws itself; what draws it is imported when it is asked to.

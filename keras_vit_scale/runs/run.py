@@ -31,6 +31,7 @@ from keras_vit_scale.data import BadImageError, Source
 from keras_vit_scale.data.identity import digest_of_labels
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.ownership import OwnedError, owning
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.begun_cooldown import make_event, read_cooldown, write_cooldown
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
@@ -57,7 +58,6 @@ from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.diverged import CURE, DivergedError
 from keras_vit_scale.training.loop import train_steps
-from keras_vit_scale.training.ownership import OwnedError, owning
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopping
 from keras_vit_scale.types import Logs

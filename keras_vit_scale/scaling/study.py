@@ -31,6 +31,7 @@ from keras_vit_scale.evaluation import extract_features, representation
 from keras_vit_scale.formats import with_format
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
+from keras_vit_scale.ownership import claiming, owning
 from keras_vit_scale.planning import training_costs
 from keras_vit_scale.runs.recipe import head_bias
 from keras_vit_scale.scaling.config import (
@@ -53,7 +54,6 @@ from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
 from keras_vit_scale.training.diverged import DivergedError
 from keras_vit_scale.training.loop import train_steps
 from keras_vit_scale.training.losses import SigmoidCrossEntropy
-from keras_vit_scale.training.ownership import claiming, owning
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopped, Stopping
 

@@ -32,7 +32,7 @@ def owning(folder: str | Path, wait: bool = False) -> Iterator[None]:
     Example:
 
     >>> import tempfile
-    >>> from keras_vit_scale.training.ownership import owning
+    >>> from keras_vit_scale.ownership import owning
     >>> with tempfile.TemporaryDirectory() as folder, owning(folder):
     ...     pass
     """
@@ -62,7 +62,7 @@ def claiming(folder: str | Path) -> Iterator[bool]:
     Example:
 
     >>> import tempfile
-    >>> from keras_vit_scale.training.ownership import claiming
+    >>> from keras_vit_scale.ownership import claiming
     >>> with tempfile.TemporaryDirectory() as folder, claiming(folder) as mine:
     ...     with claiming(folder) as again:
     ...         mine, again
