@@ -122,9 +122,7 @@ def calibrate(
                 copies = [_mirror(c) if t else c for c, t in zip(copies, turned, strict=True)]
                 similarities.append(_cosines(embed, [source[int(i)][0] for i in some], copies))
     found = pd.concat(parts, ignore_index=True)
-    different = pd.DataFrame(
-        {"image": chosen, "other": chosen[nearest], "distance": distances}
-    )
+    different = pd.DataFrame({"image": chosen, "other": chosen[nearest], "distance": distances})
     if embed is not None:
         found["similarity"] = np.concatenate(similarities)
         _, turned = _distance(hashes, hashes[nearest])

@@ -286,9 +286,7 @@ def _check(against, within, threshold, embed, similarity, part):
     if part is not None and not (
         len(part) == 2 and all(is_whole(i) for i in part) and 1 <= part[0] <= part[1]
     ):
-        raise ValueError(
-            f"`part` must be (k, n), with k from 1 to n. Received: part={part!r}"
-        )
+        raise ValueError(f"`part` must be (k, n), with k from 1 to n. Received: part={part!r}")
 
 
 def _settle(folder, settings):

@@ -110,9 +110,7 @@ def check_installed() -> None:
     """Raises an ImportError, with its cure, if the extra `dedup` is not installed."""
     _faiss()
     if importlib.util.find_spec("pyarrow") is None:
-        raise ImportError(
-            "Exclusion lists are Parquet files: pip install 'keras-vit-scale[dedup]'"
-        )
+        raise ImportError("Exclusion lists are Parquet files: pip install 'keras-vit-scale[dedup]'")
 
 
 def _faiss():
