@@ -10,16 +10,16 @@ from keras_vit_scale.atomic import replacing
 from keras_vit_scale.data.decode import BadImageError
 from keras_vit_scale.data.near_duplicates.hashing import (
     BITS,
-    SIDE,
+    VIEWS,
     are_plain,
     hashes_of,
+    part_thumbnails,
     thumbnail,
 )
 from keras_vit_scale.data.sources import Source
 
-#: What is known of an image: its hash, and whether it can be compared by it.
+#: What is known of an image besides its hashes: whether it can be compared by them.
 COMPARED, PLAIN, UNREAD = 0, 1, 2
-HASHED = np.dtype([("hash", np.uint8, BITS // 8), ("state", np.uint8)])
 
 #: Images whose thumbnails are held at once.
 CHUNK = 512
@@ -38,10 +38,13 @@ class Blocks:
         source: The images.
         folder: Where the files are.
         size: Images a file.
+        crops: Hash parts of each image too.
     """
 
-    def __init__(self, source: Source, folder: Path, size: int):
+    def __init__(self, source: Source, folder: Path, size: int, crops: bool = False):
         self.source, self.folder, self.size = source, folder, size
+        self.views = VIEWS if crops else 1
+        self.dtype = np.dtype([("hash", np.uint8, (self.views, BITS // 8)), ("state", np.uint8)])
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.size)
@@ -64,29 +67,32 @@ class Blocks:
             count: Is told how many images are done, from time to time.
         """
         images = self.images(block)
-        found = np.zeros(len(images), HASHED)
+        found = np.zeros(len(images), self.dtype)
         with ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(images), CHUNK):
                 chunk = images[start : start + CHUNK]
                 # Threads give back thumbnails, so that no more than `workers` images are whole.
-                read = list(pool.map(self._thumbnail, chunk))
+                read = list(pool.map(self._thumbnails, chunk))
                 for item in read:
                     if isinstance(item, BadImageError):
                         on_bad(item)
-                found[start : start + len(chunk)] = _hashed(read)
+                found[start : start + len(chunk)] = self._hashed(read)
                 count(len(chunk))
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self._path(block)) as path, open(path, "wb") as file:
             np.save(file, found)
 
     def read(self, blocks: range) -> tuple[np.ndarray, np.ndarray]:
-        """Indices (N,) and hashes, uint8 (N, 32), of the images of some blocks to be compared."""
+        """Indices (N,) and hashes, uint8 (N, 32), of the images of some blocks to be compared.
+
+        Where parts are hashed too, an image has a row for each.
+        """
         indices, hashes = [np.zeros(0, np.int64)], [np.zeros((0, BITS // 8), np.uint8)]
         for block in blocks:
             found = np.load(self._path(block), allow_pickle=False)
             compared = found["state"] == COMPARED
-            indices.append(np.asarray(self.images(block), np.int64)[compared])
-            hashes.append(found["hash"][compared])
+            indices.append(np.repeat(np.asarray(self.images(block))[compared], self.views))
+            hashes.append(found["hash"][compared].reshape(-1, BITS // 8))
         return np.concatenate(indices), np.ascontiguousarray(np.concatenate(hashes))
 
     def states(self) -> dict[int, int]:
@@ -100,20 +106,21 @@ class Blocks:
     def _path(self, block: int) -> Path:
         return self.folder / f"{block:06d}.npy"
 
-    def _thumbnail(self, index: int) -> np.ndarray | BadImageError:
+    def _thumbnails(self, index: int) -> np.ndarray | BadImageError:
+        """Of the image and its parts, uint8 (views, 32, 32)."""
         try:
-            return thumbnail(self.source[index][0])
+            image = self.source[index][0]
         except BadImageError as error:
             return error
+        return thumbnail(image)[None] if self.views == 1 else part_thumbnails(image)
 
-
-def _hashed(read: Sequence[np.ndarray | BadImageError]) -> np.ndarray:
-    """What is known of images of which thumbnails could be read, or not."""
-    found = np.zeros(len(read), HASHED)
-    empty = np.zeros((SIDE, SIDE), np.uint8)
-    bad = np.array([isinstance(item, BadImageError) for item in read])
-    thumbnails = np.stack([empty if isinstance(t, BadImageError) else t for t in read])
-    found["hash"] = hashes_of(thumbnails)
-    found["state"] = np.where(bad, UNREAD, np.where(are_plain(thumbnails), PLAIN, COMPARED))
-    found["hash"][bad] = 0
-    return found
+    def _hashed(self, read: Sequence[np.ndarray | BadImageError]) -> np.ndarray:
+        """What is known of images of which thumbnails could be read, or not."""
+        found = np.zeros(len(read), self.dtype)
+        found["state"] = UNREAD
+        sound = [i for i, item in enumerate(read) if not isinstance(item, BadImageError)]
+        if sound:
+            thumbnails = np.stack([read[i] for i in sound])
+            found["hash"][sound] = hashes_of(thumbnails)
+            found["state"][sound] = np.where(are_plain(thumbnails[:, 0]), PLAIN, COMPARED)
+        return found

@@ -94,7 +94,7 @@ def calibrate(
     Example:
 
     >>> from keras_vit_scale.data import calibrate, digits
-    >>> found = calibrate(digits(), images=50).at(threshold=32)
+    >>> found = calibrate(digits(), images=50).at(threshold=31)
     >>> found["grey"], found["flip"]
     (1.0, 1.0)
     """

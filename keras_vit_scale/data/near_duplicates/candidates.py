@@ -103,7 +103,9 @@ def _pairs(images, hashes, straight, turned, sources, others):
     pairs["source"], pairs["other"] = sources[places], others[places]
     pairs["distance"], pairs["mirrored"] = distances[rows, columns], is_turned[rows, columns]
     pairs["similarity"] = np.nan
-    return pairs
+    # Of the parts of one image the nearest is enough; it comes first.
+    _, first = np.unique(pairs[["image", "source", "other"]], return_index=True)
+    return pairs[np.sort(first)]
 
 
 def _later(found, start):
