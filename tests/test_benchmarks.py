@@ -31,6 +31,10 @@ MINIATURES = {
         ],
         "| restoring needs beyond the model |",
     ),
+    "near_duplicates.py": (
+        ["--bank", "300", "--queries", "50", "--sample", "20", "--images", "3", "--no-costs"],
+        "| hash alone: recall |",
+    ),
     "law_coverage.py": (["--studies", "2", "--resamples", "20"], "| seeds |"),
     "curve_extrapolation.py": (["--curves", "1", "--no-paper"], "| fit_curve |"),
     "train_step.py": (
