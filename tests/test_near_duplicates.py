@@ -562,6 +562,9 @@ def test_calibration_tells_what_the_search_would_find():
     assert found.at(32, similarity=0.99)["text"] <= at["text"]
     grey = found.duplicates.query("kind == 'grey'")
     np.testing.assert_allclose(grey["similarity"], 1, atol=1e-3)
+    with_parts = calibrate(source, images=23, crops=True)
+    assert with_parts.at(72)["crop"] > at["crop"] + 0.5
+    assert with_parts.at(0)["flip"] == 1
     assert found.table().index.tolist() == list(range(0, 101, 8))
     nearest = found.different.iloc[0]
     one, other = (perceptual_hash(photographs()[int(i)]) for i in nearest[["image", "other"]])

@@ -69,7 +69,7 @@ def dedup(
 
         embed = load_classifier(model_file(model)).embed
     if calibrate:
-        found = measure(source, calibrate, embed=embed)
+        found = measure(source, calibrate, crops=crops, embed=embed)
         table = found.table(similarity)
         if json:
             rows = table.reset_index().to_dict("records")

@@ -13,6 +13,7 @@ from keras_vit_scale.data.near_duplicates.hashing import (
     are_plain,
     hashes_of,
     mirrored,
+    part_thumbnails,
     thumbnail,
 )
 from keras_vit_scale.data.near_duplicates.planted import KINDS, planted
@@ -74,6 +75,7 @@ def calibrate(
     images: int = 1000,
     *,
     seed: int = 0,
+    crops: bool = False,
     embed: Embed | None = None,
 ) -> Calibration:
     """Plants duplicates of images of a source, and measures how near they and others are.
@@ -85,6 +87,7 @@ def calibrate(
         source: Images like those to compare.
         images: How many are drawn from it; all, if it has fewer.
         seed: Decides which, and how much each is changed.
+        crops: Compare planted duplicates with parts of the images too, as for `deduplicate`.
         embed: Also measure cosines, as for `deduplicate`.
 
     Raises:
@@ -116,7 +119,12 @@ def calibrate(
         for k, kind in enumerate(KINDS):
             copies = [planted(source[int(i)][0], kind, (seed, int(i), k)) for i in some]
             theirs = hashes_of(np.stack([thumbnail(copy) for copy in copies]))
-            distance, turned = _distance(hashes[start : start + CHUNK], theirs)
+            if crops:
+                views = [hashes_of(part_thumbnails(source[int(i)][0])) for i in some]
+                pairs = [_distance(v, t) for v, t in zip(views, theirs, strict=True)]
+                distance, turned = np.array([(d.min(), t[d.argmin()]) for d, t in pairs]).T
+            else:
+                distance, turned = _distance(hashes[start : start + CHUNK], theirs)
             parts.append(pd.DataFrame({"image": some, "kind": kind, "distance": distance}))
             if embed is not None:
                 copies = [_mirror(c) if t else c for c, t in zip(copies, turned, strict=True)]

@@ -85,7 +85,7 @@ def perceptual_hash(image: np.ndarray) -> np.ndarray:
     >>> from keras_vit_scale.data.near_duplicates.hashing import perceptual_hash
     >>> one, other = (perceptual_hash(digits()[i][0]) for i in (0, 1))
     >>> int(np.bitwise_count(one ^ other).sum())
-    111
+    143
     """
     return hashes_of(thumbnail(image)[None])[0]
 
