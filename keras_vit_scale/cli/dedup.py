@@ -1,7 +1,7 @@
 """`dedup`: the training images that nearly duplicate images to judge by."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -89,7 +89,7 @@ def dedup(
             part=numbers, workers=workers, progress=bars.show,
         )  # fmt: skip
     if listed is None:
-        told = {"part": part, "folder": str(out)}
+        told: dict[str, Any] = {"part": part, "folder": str(out)}
         line = f"Part {part} is done. When all are, run the command without --part."
     else:
         told = {"file": str(listed.path), "excluded": len(listed), **listed.about}

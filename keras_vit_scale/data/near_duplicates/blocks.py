@@ -118,9 +118,9 @@ class Blocks:
         """What is known of images of which thumbnails could be read, or not."""
         found = np.zeros(len(read), self.dtype)
         found["state"] = UNREAD
-        sound = [i for i, item in enumerate(read) if not isinstance(item, BadImageError)]
+        sound = {i: item for i, item in enumerate(read) if not isinstance(item, BadImageError)}
         if sound:
-            thumbnails = np.stack([read[i] for i in sound])
-            found["hash"][sound] = hashes_of(thumbnails)
-            found["state"][sound] = np.where(are_plain(thumbnails[:, 0]), PLAIN, COMPARED)
+            places, thumbnails = list(sound), np.stack(list(sound.values()))
+            found["hash"][places] = hashes_of(thumbnails)
+            found["state"][places] = np.where(are_plain(thumbnails[:, 0]), PLAIN, COMPARED)
         return found

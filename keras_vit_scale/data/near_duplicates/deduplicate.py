@@ -200,7 +200,9 @@ class _Work:
                 "A part searches when all parts have hashed: run it again when the others are "
                 f"done. Received: {missing} of {len(self.train)} files of hashes not there yet"
             )
-        todo = [(a, None) for a in range(len(self.groups))] if self.against else []
+        todo: list[tuple[int, int | None]] = []
+        if self.against:
+            todo += [(a, None) for a in range(len(self.groups))]
         if within:
             todo += [(a, b) for a in range(len(self.groups)) for b in range(a + 1)]
         todo = [unit for i, unit in enumerate(todo) if _is_of(i, part)]
