@@ -80,8 +80,9 @@ def deduplicate(
         against: Sources that must have no near-duplicate in `train`.
         folder: Where the work is kept, for one comparison with its settings.
         within: Also let go what resembles an earlier image of `train`.
-        crops: Also hash 18 parts of each evaluation image, to find what was cut from one. It
-            takes 19 times the index; with `embed` it finds most, without a fifth.
+        crops: Also hash 18 parts of each evaluation image, to find what was cut from one, for 19
+            times the index. Meant for `embed`: few cuttings are within 31 bits of a part, most
+            within 72.
         threshold: Bits of 256 in which hashes may differ, from 0 to 100. By default 31, and 72
             with `embed`. `calibrate` shows what others would do.
         embed: A function from images to vectors, such as `Classifier.embed`, for a second look at
