@@ -16,7 +16,7 @@ BACKENDS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 
 #: Verbs that go on where they stopped when the same command is run again, and the exit codes
 #: that say so: `keras_vit_scale.training.stopping`, which takes seconds to import, has them too.
-RESUMING = ("train", "branch", "finetune", "study")
+RESUMING = ("train", "branch", "finetune", "study", "dedup")
 EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
 
 

@@ -21,6 +21,8 @@ FORMATS = {
     "checkpoint": 2,  # manifest.json, and the arrays beside it
     "classifier": 2,  # what a .keras file holds beside Keras' model
     "cooldown": 1,  # cooldown.json of a run
+    "dedup": 1,  # dedup.json of a folder in which near-duplicates are sought
+    "exclusions": 1,  # what a list of excluded images says of itself
     "law": 1,  # a law as `to_dict` has it
     "laws": 1,  # law.json of a study
     "names": 1,  # names.json beside checkpoints

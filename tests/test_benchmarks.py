@@ -51,6 +51,10 @@ MINIATURES = {
         "| restoring needs beyond the model |",
     ),
     "image_folder.py": (["--images", "100", "--classes", "5"], "| listed | 100 |"),
+    "near_duplicates.py": (
+        ["--bank", "300", "--queries", "50", "--sample", "20", "--images", "3", "--no-costs"],
+        "| hash alone: recall |",
+    ),
     "law_coverage.py": (["--studies", "2", "--resamples", "20"], "| seeds |"),
     "curve_extrapolation.py": (["--curves", "1", "--no-paper"], "| fit_curve |"),
     "skip_nonfinite.py": (

@@ -40,6 +40,7 @@ MINIATURES = {
     ),
     "hide_the_largest_size.py": ([EXAMPLES / "fashion_mnist"], "Law without 64x4/7"),
     "fashion_mnist/prepare.py": (["--source", "idx"], "fashion-mnist-test.npz: 3 images"),
+    "near_duplicates.py": ([], "of 28 images are left to train on"),
     "paper/report.py": (
         ["--out", ".", "--resamples", "20", "--sections", "bottlenecks"], "with 1 sections",
     ),

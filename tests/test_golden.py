@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import as_numpy
+from pyarrow import parquet
 from safetensors.numpy import load_file
 
 import keras_vit_scale as kvs
 from keras_vit_scale import cli
+from keras_vit_scale.data import Subset, deduplicate, digits, read_exclusions
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.formats import FORMATS
 from keras_vit_scale.runs import fine_tune, load_run_config, train
@@ -267,6 +269,28 @@ def rewinds_of(version):
     number("run/rewinds.json", version)
 
 
+def comparison():
+    """A search for near-duplicates; no version before wrote what it writes."""
+    some = Subset(digits(), range(11))
+    return deduplicate(some, [some], folder="dedup")
+
+
+def dedup_of(version):
+    if not Path("dedup/dedup.json").exists():
+        comparison()
+    number("dedup/dedup.json", version)
+
+
+def exclusions_of(version):
+    path = Path("dedup/excluded.parquet")
+    table = parquet.read_table(path if path.exists() else comparison().path)
+    about = json.loads(table.schema.metadata[b"keras_vit_scale"])
+    about.pop("format", None)
+    about |= {} if version is None else {"format": version}
+    metadata = {b"keras_vit_scale": json.dumps(about).encode()}
+    parquet.write_table(table.replace_schema_metadata(metadata), path)
+
+
 RESULT = "study/runs/a_w6_d1/seed-0/steps-00000004/result.json"
 TRUNK = "study/runs/a_w6_d1/seed-0/trunk"
 MANIFEST = "run/checkpoints/step-00000005/manifest.json"
@@ -280,6 +304,8 @@ KINDS = {
     ),
     "classifier": (classifier_of, lambda: load_classifier("classifier.keras")),
     "cooldown": (lambda v: number("run/cooldown.json", v), lambda: train(make.RUN, "run")),
+    "dedup": (dedup_of, comparison),
+    "exclusions": (exclusions_of, lambda: read_exclusions("dedup/excluded.parquet")),
     "law": (
         lambda v: number("laws.json", v, ("laws", 0, "stored")),
         lambda: law_from_dict(read("laws.json")["laws"][0]["stored"]),

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from keras_vit_scale import Adafactor, ReciprocalSqrt, ViT, ViTConfig
 from keras_vit_scale.data import Augmentation, TrainTransform, digits, train_batches
 from keras_vit_scale.data.resumable import ResumableBatches
+from keras_vit_scale.ownership import OwnedError, owning
 from keras_vit_scale.training import Checkpoints, Cooldown, CSVLog, Stopped, Stopping
 from keras_vit_scale.training.checkpoints import training_state
-from keras_vit_scale.training.ownership import OwnedError, owning
 
 SHAPE = ViTConfig(width=12, depth=2, mlp_dim=14, heads=2, patch_size=4)
 #: Batches of 7 in epochs of 11: three epochs.

@@ -20,6 +20,7 @@ from keras_vit_scale.data import ArraySource, digits, hold_out, train_batches
 from keras_vit_scale.data.identity import digest_of_labels
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.optimizers.decay import decays_by_path
+from keras_vit_scale.ownership import owning
 from keras_vit_scale.runs import RunError, TrainConfig, load_run_config, train
 from keras_vit_scale.runs.images import open_data
 from keras_vit_scale.runs.plan import make_schedule
@@ -28,7 +29,6 @@ from keras_vit_scale.runs.run import Run
 from keras_vit_scale.runs.start import build_model, start_from
 from keras_vit_scale.training import CheckpointStore, Stopped, Stopping
 from keras_vit_scale.training.loop import train_steps
-from keras_vit_scale.training.ownership import owning
 from keras_vit_scale.weights import resample_positions
 
 CONFIG = TrainConfig(

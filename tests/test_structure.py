@@ -13,8 +13,8 @@ PACKAGE = Path(keras_vit_scale.__file__).parent
 # Each may import those after it.
 ORDER = [
     "cli", "scaling", "runs", "evaluation", "training", "planning", "optimizers", "schedules",
-    "distribution", "data", "weights", "models", "losses", "formats", "atomic", "checks",
-    "sharding", "types",
+    "distribution", "data", "weights", "models", "losses", "ownership", "processes", "formats",
+    "atomic", "checks", "sharding", "types",
 ]  # fmt: skip
 
 # A law draws itself; what draws it is imported when it is asked to.

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from test_study import STUDY, results_of
 
+from keras_vit_scale.ownership import owning
 from keras_vit_scale.scaling import load_config, run_study, write_report
 from keras_vit_scale.scaling.study import claim_folder
 from keras_vit_scale.scaling.study_data import open_data
 from keras_vit_scale.scaling.study_run import StudyRun
 from keras_vit_scale.training import CheckpointStore, Stopping
-from keras_vit_scale.training.ownership import owning
 
 #: Takes part in a study, and writes down when it does what.
 WORKER = """

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+from keras_vit_scale.distribution.joining import initialize
 from keras_vit_scale.distribution.layouts import MIN_SIZE, MeshParallel
 from keras_vit_scale.distribution.mesh import make_mesh, parse_mesh
-from keras_vit_scale.distribution.processes import initialize
 
 
 @dataclass(frozen=True)

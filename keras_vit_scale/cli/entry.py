@@ -15,6 +15,7 @@ import tyro
 import keras_vit_scale
 from keras_vit_scale.cli.advise import advise
 from keras_vit_scale.cli.branch import branch
+from keras_vit_scale.cli.dedup import dedup
 from keras_vit_scale.cli.export import export
 from keras_vit_scale.cli.finetune import finetune
 from keras_vit_scale.cli.judge import evaluate, fewshot
@@ -46,6 +47,7 @@ VERBS: dict[str, Callable[..., None] | Group] = {
     "predict": predict,
     "embed": embed,
     "export": export,
+    "dedup": dedup,
     "study": Group(
         "Scaling studies: many sizes, many durations, one law.",
         {"run": study_run, "report": study_report},
@@ -116,11 +118,12 @@ def run(arguments: Sequence[str]) -> int:
 
 def _mistakes() -> tuple[type[Exception], ...]:
     """What a user can mend: told in a line, without a traceback."""
+    from keras_vit_scale.ownership import OwnedError
     from keras_vit_scale.runs import RunError
     from keras_vit_scale.scaling import StudyError
     from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 
-    return (ValueError, OSError, ImportError, CheckpointError, RunError, StudyError)
+    return (ValueError, OSError, ImportError, CheckpointError, OwnedError, RunError, StudyError)
 
 
 def _one_line(box: str, arguments: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_vit_scale.data import Source
-from keras_vit_scale.distribution.processes import is_first
+from keras_vit_scale.processes import is_first
 
 if TYPE_CHECKING:
     from keras_vit_scale.training.progress import Progress as TrainingProgress

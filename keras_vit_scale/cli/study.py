@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from keras_vit_scale.cli.devices import ONE, Devices, training_on
 from keras_vit_scale.cli.output import print_json, tell
 from keras_vit_scale.cli.progress import StepBar
-from keras_vit_scale.distribution.processes import is_first
+from keras_vit_scale.processes import is_first
 from keras_vit_scale.training.stopping import Stopping
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes
 from keras_vit_scale.cli.devices import ONE, Devices, training_on
 from keras_vit_scale.cli.output import PROGRAM, print_json, tell, tell_metrics
 from keras_vit_scale.cli.progress import StepBar
-from keras_vit_scale.distribution.processes import is_first
+from keras_vit_scale.processes import is_first
 from keras_vit_scale.runs import TrainConfig
 from keras_vit_scale.runs import train as train_run
 from keras_vit_scale.training.stopping import Stopping

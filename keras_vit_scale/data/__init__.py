@@ -9,6 +9,16 @@ from keras_vit_scale.data.hierarchy import WithAncestors
 from keras_vit_scale.data.labels import label_lists
 from keras_vit_scale.data.mixture import Mixture
 from keras_vit_scale.data.named import open_source
+from keras_vit_scale.data.near_duplicates import (
+    Calibration,
+    Excluding,
+    Exclusions,
+    PartsMissingError,
+    calibrate,
+    deduplicate,
+    perceptual_hash,
+    read_exclusions,
+)
 from keras_vit_scale.data.nested import subset
 from keras_vit_scale.data.npz import open_npz
 from keras_vit_scale.data.pipeline import eval_batches, train_batches
@@ -27,11 +37,15 @@ __all__ = [
     "Augmentation",
     "BadImageError",
     "BadShardError",
+    "Calibration",
     "EvalTransform",
+    "Excluding",
+    "Exclusions",
     "HuggingFaceDataset",
     "ImageFolder",
     "Mixture",
     "ParquetShards",
+    "PartsMissingError",
     "ReplaceBad",
     "Source",
     "Subset",
@@ -41,6 +55,8 @@ __all__ = [
     "TooManyBadImagesError",
     "TrainTransform",
     "WithAncestors",
+    "calibrate",
+    "deduplicate",
     "digits",
     "eval_batches",
     "hold_out",
@@ -48,6 +64,8 @@ __all__ = [
     "label_lists",
     "open_npz",
     "open_source",
+    "perceptual_hash",
+    "read_exclusions",
     "read_image",
     "subset",
     "train_batches",

@@ -1,5 +1,6 @@
 """Training on more than one device: layouts upon `keras.distribution`, on the JAX backend."""
 
+from keras_vit_scale.distribution.joining import initialize
 from keras_vit_scale.distribution.layouts import (
     MeshParallel,
     data_parallel,
@@ -15,6 +16,7 @@ __all__ = [
     "data_parallel",
     "describe",
     "fully_sharded",
+    "initialize",
     "layout_map",
     "make_mesh",
     "parse_mesh",

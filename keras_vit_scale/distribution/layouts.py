@@ -16,7 +16,7 @@ import numpy as np
 from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.distribution.axes import PATTERNS, axes_of
 from keras_vit_scale.distribution.mesh import DATA, MODEL, check_backend, make_mesh
-from keras_vit_scale.distribution.processes import place
+from keras_vit_scale.processes import place
 
 #: Which of a weight's axes are cut, and over which axis of the mesh: heads and MLP width by
 #: tensor parallelism, the width by full sharding. The stack of blocks is never cut: a block's

@@ -12,7 +12,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from keras_vit_scale.distribution.processes import place, store
+from keras_vit_scale.processes import place, store
 
 #: Seconds between two signs of life, and without one after which a process is gone.
 EVERY, GONE = 1.0, 15.0

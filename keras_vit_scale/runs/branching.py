@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_vit_scale.atomic import write_text
+from keras_vit_scale.ownership import OwnedError, owning
 from keras_vit_scale.runs.begun_cooldown import read_cooldown
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.images import open_data
@@ -37,7 +38,6 @@ from keras_vit_scale.training.checkpoints.manifest import (
 )
 from keras_vit_scale.training.checkpoints.storage import read_bytes
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
-from keras_vit_scale.training.ownership import OwnedError, owning
 from keras_vit_scale.training.progress import Progress
 from keras_vit_scale.training.stopping import Stopping
 

@@ -10,8 +10,8 @@ the planned steps, so that a run that is interrupted anywhere decides the same.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from keras_vit_scale.distribution.processes import from_first, is_first, meet
 from keras_vit_scale.formats import read_json, write_json
+from keras_vit_scale.processes import from_first, is_first, meet
 from keras_vit_scale.training.callbacks.loss_spikes import LossSpikes, warn_of_spike
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.spikes import Spike

@@ -31,10 +31,11 @@ from keras_vit_scale.data import BadImageError, Source
 from keras_vit_scale.data.identity import digest_of_labels
 from keras_vit_scale.distribution.layouts import batch_multiple
 from keras_vit_scale.distribution.peers import Peers
-from keras_vit_scale.distribution.processes import from_all, is_first, meet
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import read_json, write_json
+from keras_vit_scale.ownership import OwnedError, owning
 from keras_vit_scale.planning import training_costs
+from keras_vit_scale.processes import from_all, is_first, meet
 from keras_vit_scale.runs.begun_cooldown import make_event, read_cooldown, write_cooldown
 from keras_vit_scale.runs.config import FREE, TrainConfig, load_run_config
 from keras_vit_scale.runs.images import open_data
@@ -61,7 +62,6 @@ from keras_vit_scale.training.checkpoints.restoring import Restored
 from keras_vit_scale.training.checkpoints.store import CheckpointStore
 from keras_vit_scale.training.diverged import CURE, DivergedError
 from keras_vit_scale.training.loop import train_steps
-from keras_vit_scale.training.ownership import OwnedError, owning
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopping
 from keras_vit_scale.types import Logs

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from keras_vit_scale.atomic import write_text
 from keras_vit_scale.distribution.peers import Peers
-from keras_vit_scale.distribution.processes import from_first, is_first, meet
+from keras_vit_scale.ownership import owning
+from keras_vit_scale.processes import from_first, is_first, meet
 from keras_vit_scale.runs.run import check_batch
 from keras_vit_scale.scaling.config import (
     StudyConfig,
@@ -33,7 +34,6 @@ from keras_vit_scale.scaling.config import (
 )
 from keras_vit_scale.scaling.study_data import open_data
 from keras_vit_scale.scaling.study_run import StudyRun
-from keras_vit_scale.training.ownership import owning
 from keras_vit_scale.training.progress import Progress, StepClock
 from keras_vit_scale.training.stopping import Stopped, Stopping
 

@@ -11,13 +11,14 @@ import keras
 
 from keras_vit_scale.atomic import replacing
 from keras_vit_scale.data.identity import digest_of_labels
-from keras_vit_scale.distribution.processes import from_first, is_first, meet
 from keras_vit_scale.evaluation import extract_features, representation
 from keras_vit_scale.formats import write_json
 from keras_vit_scale.losses import SigmoidCrossEntropy
 from keras_vit_scale.models import ViT
 from keras_vit_scale.optimizers import Adafactor, head_and_body
+from keras_vit_scale.ownership import claiming
 from keras_vit_scale.planning import training_costs
+from keras_vit_scale.processes import from_first, is_first, meet
 from keras_vit_scale.runs.recipe import head_bias
 from keras_vit_scale.scaling.config import StudyConfig, StudyError, folder_name
 from keras_vit_scale.scaling.study_data import StudyData
@@ -31,7 +32,6 @@ from keras_vit_scale.training.checkpoints.state import set_metrics
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
 from keras_vit_scale.training.diverged import DivergedError
 from keras_vit_scale.training.loop import train_steps
-from keras_vit_scale.training.ownership import claiming
 from keras_vit_scale.training.progress import StepClock
 from keras_vit_scale.training.stopping import Stopping
 

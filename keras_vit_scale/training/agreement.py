@@ -6,7 +6,7 @@ a second, at the same step, they ask each other.
 
 import time
 
-from keras_vit_scale.distribution.processes import from_all, place
+from keras_vit_scale.processes import from_all, place
 from keras_vit_scale.training.stopping import Stopping
 
 #: Seconds between two exchanges, about, and steps at most.

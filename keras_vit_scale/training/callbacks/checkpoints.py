@@ -13,14 +13,14 @@ import keras
 import numpy as np
 
 from keras_vit_scale.data.resumable import ResumableBatches
-from keras_vit_scale.distribution.processes import is_first
+from keras_vit_scale.ownership import owning
+from keras_vit_scale.processes import is_first
 from keras_vit_scale.training.averaging import ends_with_averages, having
 from keras_vit_scale.training.callbacks.saving import Saving
 from keras_vit_scale.training.callbacks.steps import own_optimizer
 from keras_vit_scale.training.checkpoints.state import host_copy
 from keras_vit_scale.training.checkpoints.storage import Folder, LocalFolder
 from keras_vit_scale.training.checkpoints.store import CheckpointStore, Keep
-from keras_vit_scale.training.ownership import owning
 from keras_vit_scale.training.stopping import Stopping
 
 # Folders that this process trains in. One whose `fit` raised, which no callback is told, stays

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from keras_vit_scale.checks import check_positive_integers
-from keras_vit_scale.distribution.processes import place
+from keras_vit_scale.processes import place
 from keras_vit_scale.training.callbacks.steps import StepCounter, own_optimizer
 from keras_vit_scale.types import Logs
 

@@ -21,8 +21,8 @@ import keras
 import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers
-from keras_vit_scale.distribution.processes import is_first, meet, place
 from keras_vit_scale.formats import with_format, without_format
+from keras_vit_scale.processes import is_first, meet, place
 from keras_vit_scale.training.checkpoints.chunks import write_chunks
 from keras_vit_scale.training.checkpoints.manifest import (
     MANIFEST,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from keras_vit_scale.distribution.processes import from_first, is_first
+from keras_vit_scale.processes import from_first, is_first
 
 #: The file whose lock is the ownership; what it says is for people.
 OWNER = ".owner"
@@ -35,7 +35,7 @@ def owning(folder: str | Path, wait: bool = False) -> Iterator[None]:
     Example:
 
     >>> import tempfile
-    >>> from keras_vit_scale.training.ownership import owning
+    >>> from keras_vit_scale.ownership import owning
     >>> with tempfile.TemporaryDirectory() as folder, owning(folder):
     ...     pass
     """
@@ -68,7 +68,7 @@ def claiming(folder: str | Path) -> Iterator[bool]:
     Example:
 
     >>> import tempfile
-    >>> from keras_vit_scale.training.ownership import claiming
+    >>> from keras_vit_scale.ownership import claiming
     >>> with tempfile.TemporaryDirectory() as folder, claiming(folder) as mine:
     ...     with claiming(folder) as again:
     ...         mine, again
