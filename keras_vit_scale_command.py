@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 #: Keras' backends by the module each needs, the preferred first.
@@ -65,17 +66,23 @@ def choose_backend() -> str | None:
     )
 
 
+def in_job() -> bool:
+    """Whether this process trains together with others."""
+    distributed = sys.modules.get("jax._src.distributed")
+    return distributed is not None and distributed.global_state.client is not None
+
+
 def leave(code: int) -> None:
     """Ends the process with a code; after an error without waiting for others of its job.
 
-    JAX waits for them at the end, and they may be waiting for this one in a step.
+    JAX waits for them at the end, and they may be waiting for this one in a step. Processes that
+    were stopped have agreed on it, and do wait.
     """
-    distributed = sys.modules.get("jax._src.distributed")
-    if code and distributed is not None and distributed.global_state.client is not None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    raise SystemExit(code)
+    if code in (0, *EXIT_CODES.values()) or not in_job():
+        raise SystemExit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def main() -> None:
@@ -91,7 +98,14 @@ def main() -> None:
         print(f"keras-vit-scale: {note}", file=sys.stderr)
     from keras_vit_scale.cli import run
 
-    leave(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except Exception:
+        if not in_job():
+            raise
+        traceback.print_exc()
+        code = 1
+    leave(code)
 
 
 if __name__ == "__main__":

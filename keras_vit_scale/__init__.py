@@ -3,8 +3,9 @@
 Models, the training recipe and the scaling laws of "Scaling Vision Transformers"
 (Zhai, Kolesnikov, Houlsby, Beyer, arXiv 2106.04560).
 
-What Keras must know to load a saved model is imported at once; `data`, `evaluation`,
-`planning`, `runs`, `scaling`, `weights` and the callbacks of `training` when they are first used.
+What Keras must know to load a saved model is imported at once; `data`, `distribution`,
+`evaluation`, `planning`, `runs`, `scaling`, `weights` and the callbacks of `training` when they are
+first used.
 """
 
 import importlib
@@ -51,7 +52,7 @@ from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt
 from keras_vit_scale.training import SigmoidCrossEntropy
 
 if TYPE_CHECKING:
-    from keras_vit_scale import data, evaluation, planning, runs, scaling, weights
+    from keras_vit_scale import data, distribution, evaluation, planning, runs, scaling, weights
     from keras_vit_scale.evaluation import FewShot, load_classifier
     from keras_vit_scale.runs import FineTune
     from keras_vit_scale.training import Cooldown
@@ -87,6 +88,7 @@ __all__ = [
     "ViT_s16",
     "ViT_s28",
     "data",
+    "distribution",
     "evaluation",
     "from_pretrained",
     "head_and_body",
@@ -101,6 +103,8 @@ __all__ = [
     "weights",
 ]
 
+_PARTS = ("data", "distribution", "evaluation", "planning", "runs", "scaling", "weights")
+
 _LATER = {
     "Cooldown": "training",
     "FewShot": "evaluation",
@@ -113,7 +117,7 @@ _LATER = {
 
 
 def __getattr__(name):
-    if name in ("data", "evaluation", "planning", "runs", "scaling", "weights"):
+    if name in _PARTS:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LATER:
         return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -41,6 +41,18 @@ def cache_of_indices(tmp_path_factory):
     os.environ["KERAS_VIT_SCALE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+#: Files whose examples need what other backends refuse.
+ON_JAX = ("keras_vit_scale.distribution.", "keras_vit_scale.planning.step")
+
+
+def pytest_collection_modifyitems(items):
+    if keras.backend.backend() == "jax":
+        return
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.startswith(ON_JAX):
+            item.add_marker(pytest.mark.skip(reason="an example for JAX alone"))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """The same weights in every run of a test."""

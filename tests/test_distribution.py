@@ -8,13 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import TINY
 
 import keras_vit_scale as kvs
 from keras_vit_scale import distribution
 from keras_vit_scale.distribution.axes import axes_of
 from keras_vit_scale.distribution.layouts import MeshParallel
 from keras_vit_scale.models import to_blocks
-from tests.conftest import TINY
 
 on_jax = keras.backend.backend() == "jax"
 needs_jax = pytest.mark.skipif(not on_jax, reason="keras.distribution is for JAX alone")

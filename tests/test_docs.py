@@ -31,11 +31,16 @@ NEEDS = {
     "export.md": (*ROUTES[("onnx", keras.backend.backend())].packages, RUNTIMES["onnx"]),
 }
 
+#: Pages of what other backends refuse.
+ON_JAX = ("distribution.md",)
+
 
 @pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if ">>> " in text])
 def test_examples_run_as_printed(page, tmp_path, monkeypatch):
     if page == "optimizers.md" and keras.__version__ < "3.15":
         pytest.skip("tells what Muon of Keras 3.15 does with stacks; earlier ones take more axes")
+    if page in ON_JAX and keras.backend.backend() != "jax":
+        pytest.skip("keras.distribution is for JAX alone")
     missing = [name for name in NEEDS.get(page, ()) if not is_installed(name)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")

@@ -7,9 +7,8 @@ import time
 import keras
 import numpy as np
 import pytest
-
-from tests.devices.job import Job
-from tests.faults.exact import differences, left_by
+from devices.job import Job
+from faults.exact import differences, left_by
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="keras.distribution is for JAX alone"

@@ -51,7 +51,7 @@ def make_mesh(data: int | None = None, model: int = 1, devices: Sequence[Any] | 
     return keras.distribution.DeviceMesh((data, model), (DATA, MODEL), devices)
 
 
-def parse_mesh(text: str) -> dict[str, int]:
+def parse_mesh(text: str) -> dict[str, Any]:
     """The numbers in a text such as "data=4,model=2", for `make_mesh`.
 
     Raises:

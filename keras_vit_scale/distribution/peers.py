@@ -5,6 +5,7 @@ CPUs it may or may not raise. JAX's own heartbeat ends it after 100 seconds, by 
 scheduler takes for a reason to start it again.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -19,6 +20,9 @@ EVERY, GONE = 1.0, 15.0
 
 #: Exit code of a process that the same command lets go on: `training.stopping` has it too.
 RESUMABLE = 75
+
+#: Seconds that a process has for an error of its own when another has left by one.
+OWN_ERROR = 5.0
 
 _ALIVE, _LEFT = "keras_vit_scale/alive/", "keras_vit_scale/left/"
 
@@ -62,7 +66,9 @@ class Peers:
             time.sleep(2 * GONE)
         self._done.set()
         said = "done" if error is None else f"{type(error).__name__}: {error}"
-        self.store.key_value_set(f"{_LEFT}{self.process}", said[:1000], allow_overwrite=True)
+        # Where the service is gone there is nobody to tell.
+        with contextlib.suppress(Exception):
+            self.store.key_value_set(f"{_LEFT}{self.process}", said[:1000], allow_overwrite=True)
 
     def _watch(self):
         seen: dict[str, tuple[str, float]] = {}
@@ -78,6 +84,7 @@ class Peers:
             except Exception as error:
                 # The service runs within the first process.
                 self._leave(0, f"its coordination service does not answer: {error}"[:200])
+                return
             now = time.monotonic()
             for process in range(self.processes):
                 why = left.get(f"{_LEFT}{process}")
@@ -90,8 +97,9 @@ class Peers:
                 elif why is None and process != self.process and now - known[1] > GONE and beat:
                     self._leave(process, f"no sign of life for {GONE:.0f} seconds")
 
-    def _leave(self, process: int, why: Any):
-        if self._done.is_set():
+    def _leave(self, process: int, why: Any) -> None:
+        # What went wrong there may go wrong here too, and is then told in its own words.
+        if self._done.wait(OWN_ERROR):
             return
         print(
             f"keras-vit-scale: process {self.process} of {self.processes} leaves, because process "

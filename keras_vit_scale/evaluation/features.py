@@ -81,7 +81,8 @@ def _of_all_devices(model):
         known = weakref.ref(model)  # the function must not keep its own key
 
         def outputs(trainable, non_trainable, images, labels, weights):
-            y, _ = known().stateless_call(trainable, non_trainable, images, training=False)
+            model: Any = known()
+            y, _ = model.stateless_call(trainable, non_trainable, images, training=False)
             return y, labels, weights
 
         everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

@@ -196,8 +196,8 @@ def compile_step(config: str | ViTConfig, batch_size: int, **options: Any) -> Co
     Example:
 
     >>> from keras_vit_scale.planning import compile_step
-    >>> step = compile_step("mu/16", batch_size=2, image_size=32)  # doctest: +SKIP
-    >>> step.memory.total > sum(step.state.values())  # doctest: +SKIP
+    >>> step = compile_step("mu/16", batch_size=2, image_size=32)
+    >>> step.memory.total > sum(step.state.values())
     True
     """
     return lower_step(config, batch_size, **options).compile()
@@ -243,9 +243,9 @@ def lower_step(
     Example:
 
     >>> from keras_vit_scale.planning import lower_step
-    >>> step = lower_step("G/14", batch_size=1, num_classes=29_593)  # doctest: +SKIP
-    >>> f"{step.state['optimizer'] / step.state['trainable']:.3f}"  # doctest: +SKIP
-    '0.505'
+    >>> step = lower_step("S/16", batch_size=1)
+    >>> round(step.state["optimizer"] / step.state["trainable"], 2)
+    0.52
     """
     _check(batch_size, num_classes, device, distribution)
     import jax
