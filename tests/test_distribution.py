@@ -18,7 +18,7 @@ from keras_vit_scale.models import to_blocks
 
 on_jax = keras.backend.backend() == "jax"
 needs_jax = pytest.mark.skipif(not on_jax, reason="keras.distribution is for JAX alone")
-SCRIPT = Path(__file__).parent / "devices" / "train_on.py"
+SCRIPT = Path(__file__).parent / "several" / "train_on.py"
 
 
 def layout(data=4, model=2, **options):

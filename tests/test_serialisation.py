@@ -83,21 +83,27 @@ NOT_STORED = {
         "CheckpointStore", "Keep", "Stopping",
     ],
     "an error": [
-        "BadImageError", "DivergedError", "TooManyBadImagesError", "RunError", "Stopped",
-        "StudyError", "WeightsError",
+        "BadImageError", "BadShardError", "DivergedError", "OutOfMemoryError", "PartsMissingError",
+        "RunError", "Stopped", "StudyError", "TooManyBadImagesError", "WeightsError",
     ],
     "a source or a transformation of images, which reads and keeps no weights": [
-        "ArraySource", "Augmentation", "EvalTransform", "ImageFolder", "ReplaceBad", "Source",
-        "Subset", "TFDSSource", "TrainTransform",
+        "ArrayRecordShards", "ArraySource", "Augmentation", "EvalTransform", "Excluding",
+        "Exclusions", "HuggingFaceDataset", "ImageFolder", "Mixture", "ParquetShards", "ReplaceBad",
+        "Source", "Subset", "TFDSSource", "TFRecordShards", "TarShards", "TrainTransform",
+        "WithAncestors",
     ],
     "a description of a model, a machine or work to do": [
         "Accelerator", "Architecture", "DataConfig", "FewShot", "FineTune", "ProbeConfig",
         "RecipeConfig", "StudyConfig", "Task", "TrainConfig", "ViTConfig",
     ],
     "a result of measurements": [
-        "AcceptedImages", "ErrorSurface", "ExportCheck", "FewShotResult", "FrontierFit",
+        "AcceptedImages", "Calibration", "ErrorSurface", "ExportCheck", "FewShotResult", "FrontierFit",
         "DoubleSaturatingLaw", "JointLaw", "Law", "LearningCurve", "PowerLaw",
         "PowerLawWithFloor", "SigmoidalLaw",
+    ],
+    "how a model lies on devices, which a process says anew": ["MeshParallel"],
+    "a training step ahead of time, and what its compiler told": [
+        "Collective", "CompiledStep", "LoweredStep", "StepMemory", "StepPlan",
     ],
     "an answer to a question about a budget": ["Advice", "Budget", "Plan"],
     "a classifier, which has a file format of its own": ["Classifier"],

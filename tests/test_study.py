@@ -108,7 +108,7 @@ def test_saved_models_are_the_judged_ones(finished):
 
 @pytest.mark.slow
 def test_no_trunk_saw_an_image_of_the_probe(finished):
-    upstream, _, probes = open_data(load_config(finished[0] / "study.yaml"))
+    upstream, _, probes, *_ = open_data(load_config(finished[0] / "study.yaml"))
     probe = probes["held-out"]
     trained = set(upstream.indices)
     # Subsets of subsets: back to indices of the digits.
@@ -125,7 +125,7 @@ def test_the_parts_of_a_study_share_no_image(validation, tmp_path):
     """By the pixels of the images, of which no two are the same; nothing is trained."""
     text = STUDY.replace("held_out: 597", f"held_out: 597, validation: {validation}")
     (tmp_path / "study.yaml").write_text(text)
-    upstream, held_out, probes = open_data(load_config(tmp_path / "study.yaml"))
+    upstream, held_out, probes, *_ = open_data(load_config(tmp_path / "study.yaml"))
     probe = probes["held-out"]
     # All that examples may come from, and not those alone that these seeds choose.
     parts = [upstream, probe.train.source, probe.test, *([held_out] if validation else [])]

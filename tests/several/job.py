@@ -1,4 +1,4 @@
-"""Processes of one job: the command run in each, on two devices that a CPU pretends to be."""
+"""Processes of one job: a command run in each, on devices that a CPU pretends to be."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @dataclass
 class Job:
-    """`processes` of the command with the same words, joined as Keras' variables say."""
+    """`processes` of Python with the same words, joined as Keras' variables say."""
 
     words: list[str]
     logs: Path
@@ -35,7 +35,7 @@ class Job:
                 "PYTHONPATH": str(ROOT),
             }
             with open(self.logs / f"{process}.txt", "w") as log:
-                command = [sys.executable, "-m", "keras_vit_scale_command", *self.words]
+                command = [sys.executable, *self.words]
                 self.running.append(
                     subprocess.Popen(command, env=environment, stdout=log, stderr=log)
                 )
