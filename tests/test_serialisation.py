@@ -97,8 +97,8 @@ NOT_STORED = {
         "RecipeConfig", "StudyConfig", "Task", "TrainConfig", "ViTConfig",
     ],
     "a result of measurements": [
-        "AcceptedImages", "Calibration", "ErrorSurface", "ExportCheck", "FewShotResult", "FrontierFit",
-        "DoubleSaturatingLaw", "JointLaw", "Law", "LearningCurve", "PowerLaw",
+        "AcceptedImages", "Calibration", "ErrorSurface", "ExportCheck", "FewShotResult",
+        "DoubleSaturatingLaw", "FrontierFit", "JointLaw", "Law", "LearningCurve", "PowerLaw",
         "PowerLawWithFloor", "SigmoidalLaw",
     ],
     "how a model lies on devices, which a process says anew": ["MeshParallel"],
