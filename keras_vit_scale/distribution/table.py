@@ -36,10 +36,11 @@ def describe(model: keras.Model) -> pd.DataFrame:
     if check is not None:
         check(model)
     variables = list(model.variables)
-    if model.optimizer is not None:
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        variables += model.optimizer.variables
+    optimizer = getattr(model, "optimizer", None)  # a model has one when it is compiled
+    if optimizer is not None:
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        variables += optimizer.variables
     rows = [_row(v) for v in variables]
     total = {
         "variable": "total",
