@@ -41,8 +41,10 @@ def train(
       keras-vit-scale train width=32,depth=3,mlp_dim=128,heads=2,patch_size=2 --data digits
         --image-size 8 --crop shift --no-flip --resize none --batch-size 64 --steps 800
         --peak 0.004 --head-decay 0.3 --validation 597 --out digits-run
-      keras-vit-scale train g/14 --data photos/ --mesh data=4,model=2 --fully-sharded --out run
-      srun keras-vit-scale train G/14 --data photos/ --distributed --fully-sharded --out run
+      keras-vit-scale train g/14 --data photos/ --steps 200000 --mesh data=4,model=2
+        --fully-sharded --out run
+      srun keras-vit-scale train G/14 --data photos/ --steps 200000 --distributed
+        --fully-sharded --out run
 
     Args:
         config: What to train, on what, for how long and how.
