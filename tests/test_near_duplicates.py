@@ -329,7 +329,8 @@ def test_killed_runs_go_on_and_give_the_same_bytes(tmp_path):
     """Killed while hashing, between files, and while pairs are looked at again."""
     find(tmp_path / "whole")
     for reads in (30, 100, 64, 345):
-        process = multiprocessing.get_context("fork").Process(
+        # Not a fork, which would wait for threads of the search that it does not have.
+        process = multiprocessing.get_context("spawn").Process(
             target=find, args=(tmp_path / "killed", reads)
         )
         process.start()
