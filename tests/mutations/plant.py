@@ -1,6 +1,6 @@
 """Plants known faults in a copy of the package, one at a time, and sees whether tests notice.
 
-    python tests/mutations/plant.py                 all faults of `faults.py`: half an hour
+    python tests/mutations/plant.py                 all faults of `planted.py`: half an hour
     python tests/mutations/plant.py optimizers ema  those whose file or words hold one of these
     python tests/mutations/plant.py --check         only whether each fault can still be planted
 
@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from faults import FAULTS
+from planted import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("keras_vit_scale", "keras_vit_scale_command.py", "tests", "docs", "benchmarks",
