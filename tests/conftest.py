@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from keras_vit_scale import ViTConfig
+from keras_vit_scale.planning.topologies import find_libtpu
 
 # Prime, distinct sizes where the architecture allows it, so that swapped axes cannot pass.
 TINY = ViTConfig(width=15, depth=2, mlp_dim=19, heads=3, patch_size=2)
@@ -46,11 +47,25 @@ ON_JAX = ("keras_vit_scale.distribution.", "keras_vit_scale.planning.step")
 
 
 def pytest_collection_modifyitems(items):
+    if find_libtpu() is None:
+        for item in items:
+            if item.get_closest_marker("libtpu"):
+                item.add_marker(pytest.mark.skip(reason="libtpu is not installed (extra tpu)"))
     if keras.backend.backend() == "jax":
         return
     for item in items:
         if isinstance(item, pytest.DoctestItem) and item.name.startswith(ON_JAX):
             item.add_marker(pytest.mark.skip(reason="an example for JAX alone"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs():
+    """JAX keeps what it compiled for good: gigabytes, in the end, that no later file needs."""
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,9 @@ from keras_vit_scale.distribution import data_parallel, fully_sharded, tensor_pa
 from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum
 from keras_vit_scale.planning import OutOfMemoryError, compile_step, lower_step, tpu_devices
 from keras_vit_scale.planning.flops import _attention
-from keras_vit_scale.planning.topologies import find_libtpu
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="only JAX compiles ahead of time"
-)
-on_tpu = pytest.mark.skipif(
-    find_libtpu() is None, reason="libtpu, which compiles for TPUs, is not installed (extra tpu)"
 )
 
 SIZE, BATCH, CLASSES = 14, 7, 5
@@ -223,7 +219,7 @@ def test_unknown_topologies_are_refused(name):
         tpu_devices(name)
 
 
-@on_tpu
+@pytest.mark.libtpu
 @pytest.mark.parametrize(
     ("name", "devices", "kind"),
     [
@@ -246,7 +242,7 @@ def test_topologies_have_their_devices(name, devices, kind):
     assert name.partition(":")[0] in recognised.name
 
 
-@on_tpu
+@pytest.mark.libtpu
 def test_several_processes_compile_at_once():
     code = (
         "from keras_vit_scale.planning import tpu_devices; "
@@ -267,7 +263,7 @@ def test_several_processes_compile_at_once():
     assert lines == ["4\n", "4\n"]
 
 
-@on_tpu
+@pytest.mark.libtpu
 def test_a_tpu_that_is_not_there():
     mesh = keras.distribution.DeviceMesh((4,), ["data"], tpu_devices("v5e:2x2"))
     step = compile_step(
@@ -299,7 +295,7 @@ def planned(batch, layout, **options):
     return step, step.plan()
 
 
-@on_tpu
+@pytest.mark.libtpu
 def test_full_sharding_sends_weights_and_no_tokens():
     """Hardly more with four times the images; and it holds a quarter of what is cut."""
     (step, few), (_, many) = (planned(n, fully_sharded, min_size=1) for n in (8, 32))
@@ -311,7 +307,7 @@ def test_full_sharding_sends_weights_and_no_tokens():
     assert 2 * 3 / 4 * weights < few.sent < 5 * 3 / 4 * weights
 
 
-@on_tpu
+@pytest.mark.libtpu
 def test_tensor_parallelism_sums_tokens_and_data_parallelism_gradients():
     weights = 4 * planning.parameters(WIDE, SIZE, pooling="map", num_classes=CLASSES)
     _, data = planned(8, data_parallel)
@@ -331,7 +327,7 @@ def test_tensor_parallelism_sums_tokens_and_data_parallelism_gradients():
     assert sum(c.times for c in sums) == 5 * shape.depth
 
 
-@on_tpu
+@pytest.mark.libtpu
 def test_what_a_tpu_cannot_hold_is_refused_with_its_size():
     images = 2**24
     with pytest.raises(OutOfMemoryError, match="GiB of a device that has") as raised:

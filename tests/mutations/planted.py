@@ -181,8 +181,8 @@ MODELS = [
     ),
     Fault(
         "models/encoder.py", "thawed blocks loaded from the first, not from the first thawed",
-        "self.blocks[name].assign(array[self.frozen_blocks :])",
-        "self.blocks[name].assign(array[: self.depth - self.frozen_blocks])",
+        "assign_shares(self.blocks[name], array[self.frozen_blocks :].__getitem__)",
+        "assign_shares(self.blocks[name], array[: self.depth - self.frozen_blocks].__getitem__)",
         "freezing",
     ),
     Fault(
@@ -576,14 +576,13 @@ DATA = [
     ),
     Fault(
         "data/pipeline.py", "a resumed run skips a batch",
-        "batches = data[first:last].batch(batch_size)",
-        "batches = data[first + (start > 0) : last].batch(batch_size)",
+        "grain.MapDataset.range(start, ", "grain.MapDataset.range(start + (start > 0), ",
         "data",
     ),
     Fault(
-        "data/pipeline.py", "augmentation drawn by the place after a resumption",
-        "rng = np.random.default_rng((spread, first + index * batch_size))",
-        "rng = np.random.default_rng((spread, index * batch_size))",
+        "data/pipeline.py", "every batch augmented alike",
+        "np.random.default_rng((self.spread, begin + self.rows[0]))",
+        "np.random.default_rng((self.spread, self.rows[0]))",
         "augment",
     ),
     Fault(
@@ -637,9 +636,9 @@ DATA = [
     Fault(
         "data/sources.py", "labels of the whole for a subset's images",
         "image, _ = self.source[int(self.indices[index])]\n"
-        "        return image, int(self.labels[index])",
+        "        return image, label_at(self.labels, index)",
         "image, _ = self.source[int(self.indices[index])]\n"
-        "        return image, int(self.source.labels[index])",
+        "        return image, label_at(self.source.labels, index)",
         "data",
     ),
 ]  # fmt: skip
@@ -707,9 +706,9 @@ EVALUATION = [
         "fewshot",
     ),
     Fault(
-        "evaluation/features.py", "filling before the images instead of after",
-        "images = np.concatenate([images, fill])",
-        "images = np.concatenate([fill, images])",
+        "data/pipeline.py", "filling before the images instead of after",
+        "np.concatenate([rows, np.zeros((*missing, *rows.shape[1:]), rows.dtype)])",
+        "np.concatenate([np.zeros((*missing, *rows.shape[1:]), rows.dtype), rows])",
         "fewshot",
     ),
     Fault(
@@ -899,8 +898,8 @@ TRAINING = [
     ),
     Fault(
         "data/pipeline.py", "images seen with another batch size are forgotten",
-        "first = start * batch_size + offset",
-        "first = start * batch_size",
+        "begin = step * self.batch_size + self.offset",
+        "begin = step * self.batch_size",
         "resume_fit",
     ),
     Fault(
@@ -1469,7 +1468,66 @@ CLI = [
     ),
 ]  # fmt: skip
 
+SEVERAL = [
+    Fault(
+        "distribution/axes.py", "heads and their features swapped",
+        '"query_kernel": "DKF",', '"query_kernel": "DFK",',
+        "distribution",
+        "jax",
+    ),
+    Fault(
+        "distribution/axes.py", "the kernel out of attention cut by its width",
+        '"out_kernel": "KFD", "out_bias": "D",', '"out_kernel": "DFK", "out_bias": "D",',
+        "distribution",
+        "jax",
+    ),
+    Fault(
+        "sharding.py", "zeros in place of a device's share",
+        "return np.asarray(share(index)).astype(dtype, copy=False)",
+        "return np.zeros_like(np.asarray(share(index)).astype(dtype, copy=False))",
+        "distribution",
+        "jax",
+    ),
+    Fault(
+        "data/pipeline.py", "all hosts read the rows of the first",
+        "return range(host * share, (host + 1) * share)",
+        "return range(0, share)",
+        "data",
+    ),
+    Fault(
+        "data/mixture.py", "places of a source counted from those of all",
+        "        place -= before\n", "",
+        "mixture",
+        "jax",
+    ),
+    Fault(
+        "data/nested.py", "classes of a stratified subset in turn, whatever their sizes",
+        "place = (rank + np.repeat(begin, sizes)) / np.repeat(sizes, sizes)",
+        "place = rank + np.repeat(begin, sizes)",
+        "nested",
+        "jax",
+    ),
+    Fault(
+        "data/near_duplicates/neighbours.py", "too few chunks of a hash looked up",
+        "flips = radius // (BITS // CHUNK)", "flips = radius // BITS",
+        "near_duplicates",
+        "jax",
+    ),
+    Fault(
+        "planning/collectives.py", "what a reduce-scatter sends is its output",
+        'return total * devices if kind == "reduce-scatter" else total', "return total",
+        "compiled_step",
+        "jax",
+    ),
+    Fault(
+        "planning/collectives.py", "the step of a loop's counter forgotten",
+        "return -((start - _constant(limit)) // step)", "return _constant(limit)",
+        "compiled_step",
+        "jax",
+    ),
+]  # fmt: skip
+
 FAULTS = (
     *MODELS, *OPTIMIZERS, *SCHEDULES, *DATA, *EVALUATION, *TRAINING, *PLANNING, *RUNS, *WEIGHTS,
-    *SCALING, *CLI,
+    *SCALING, *CLI, *SEVERAL,
 )  # fmt: skip
