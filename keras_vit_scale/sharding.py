@@ -89,15 +89,21 @@ def to_host(value: Tensor) -> np.ndarray:
 
 @contextlib.contextmanager
 def on_host(model: keras.Model) -> Iterator[None]:
-    """Lets one process read a model's whole variables, as when it saves them.
+    """Lets one process read a model's whole variables and its optimizer's, as when it saves them.
 
-    All processes must enter it together. Where others hold no part it does nothing.
+    All processes must enter it together. Within it no distribution is set: what Keras makes beside
+    the model, such as an optimizer to compare with, would wait for all processes to make it too.
     """
-    kept = [(v, v._value) for v in model.variables if not is_here(v.value)]
+    distribution = keras.distribution.distribution()
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer else ())]
+    kept = [(v, v._value) for v in variables if not is_here(v.value)]
     try:
         for variable, value in kept:
             variable._value = to_host(value)
+        keras.distribution.set_distribution(None)
         yield
     finally:
+        keras.distribution.set_distribution(distribution)
         for variable, value in kept:
             variable._value = value

@@ -64,6 +64,10 @@ MINIATURES = {
         ],
         "| its processor time |",
     ),
+    "step_floor.py": (
+        ["--preset", "mu/16", "--batch", "2", "--image-size", "32", "--rounds", "1"],
+        "| step, Adafactor |",
+    ),
     "train_step.py": (
         [
             *("--preset", "mu/8", "--image-size", "16", "--batch", "3", "--matrix", "32"),

@@ -191,7 +191,7 @@ class StudyRun:
         with on_host(model):
             if is_first():
                 with replacing(folder / "model.keras", ".keras") as new:
-                    model.save(new, include_optimizer=False)
+                    model.save(new)
         model.optimizer.learning_rate = rate
         result = {
             **self._costs(duration),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from keras_vit_scale.processes import is_first
 from keras_vit_scale.sharding import is_here, is_sharded
 from keras_vit_scale.types import Tensor
 
@@ -100,6 +101,11 @@ def pieces(variable: keras.Variable) -> list[Piece]:
     if not is_sharded(value):
         copy = host_copy(variable)
         return [Piece((0,) * copy.ndim, copy)]
+    if value.is_fully_replicated:
+        # Of some values that every device has whole, JAX 0.10 cannot list the shards.
+        if not is_first():
+            return []
+        return [Piece((0,) * value.ndim, np.array(value.addressable_data(0), order="C"))]
     return [
         Piece(
             tuple(0 if s.start is None else s.start for s in shard.index),
