@@ -177,6 +177,7 @@ def test_hidden_results_of_the_paper_are_foretold():
     assert low < 0.151 < high or advice.best.error == pytest.approx(0.151, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", PAPER_TASKS)
 def test_every_task_is_answered_inside_its_intervals(task):
     """At budgets of the tables, the error printed for the best run is near."""
@@ -276,6 +277,7 @@ def test_command_answers_in_words_and_in_json(capsys):
     assert train.batch_size == 4096
 
 
+@pytest.mark.slow
 def test_command_as_a_process():
     done = subprocess.run(
         [sys.executable, "-m", "keras_vit_scale_command", "advise", "--error", "0.2", "--json"],

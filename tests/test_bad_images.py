@@ -196,6 +196,7 @@ def note_all(path, start):
         ledger.note(f"{(start + i) % 30}.jpg", f"found by {start}")
 
 
+@pytest.mark.slow
 @numpy_alone
 def test_threads_and_processes_list_each_image_once(tmp_path):
     path = tmp_path / "l.csv"
@@ -363,6 +364,7 @@ print(seen, source.ledger.note("", "") - 1, resource.getrusage(resource.RUSAGE_S
 """
 
 
+@pytest.mark.slow
 @numpy_alone
 def test_bad_files_take_less_than_50_megabytes(folders, tmp_path):
     """Five epochs over the folder, beside as many over the same without bad files."""

@@ -85,6 +85,7 @@ def test_a_fit_prints_its_intervals(fit):
     assert len(repr(fit)) < 2000  # none of its arrays
 
 
+@pytest.mark.slow
 def test_advice_prints_as_the_command_tells_it(capsys):
     from keras_vit_scale import cli
 

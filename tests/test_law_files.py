@@ -167,6 +167,7 @@ def test_a_study_is_a_folder_or_its_table(tmp_path, capsys):
     assert "holds no finished result" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_million_rows_leave_a_page_that_opens(tmp_path, capsys):
     rng = np.random.default_rng(2)
     compute = np.exp(rng.uniform(0, 9, 1_000_000))

@@ -324,6 +324,7 @@ def find(folder, reads=0, part=None):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @numpy_alone
 def test_killed_runs_go_on_and_give_the_same_bytes(tmp_path):
     """Killed while hashing, between files, and while pairs are looked at again."""

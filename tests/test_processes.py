@@ -51,6 +51,7 @@ def interrupt(out, act):
     return job
 
 
+@pytest.mark.slow
 def test_one_is_told_to_stop_and_both_save_the_same_step(undisturbed, tmp_path):
     out = tmp_path / "run"
     job = interrupt(out, lambda job: job.running[1].send_signal(signal.SIGTERM))
@@ -130,18 +131,20 @@ def test_a_study_and_its_probes(tmp_path):
 
 
 @pytest.mark.slow
-def test_no_process_ever_holds_much_more_than_its_share(tmp_path):
-    """A model of 408 MB on four processes, created, loaded, saved and restored.
+def test_no_process_ever_holds_much_more_than_its_share(tmp_path, monkeypatch):
+    """A model of 860 MB on four processes, created, loaded, saved and restored.
 
-    Each may hold its share (102 MB), once more while it changes, and one array (134 MB), beside
-    what drawing it takes; the whole model does not fit into that.
+    Each may hold its share (215 MB), once more while it changes, and one array (268 MB), beside
+    what compiling takes (some 150 MB); the whole model does not fit into that.
     """
+    # What is let go of is given back at once, and counts no longer.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")
     script = str(Path(__file__).parent / "several" / "born.py")
     with Job([script, str(tmp_path)], tmp_path / "logs", processes=4, devices=1) as job:
         assert job.codes() == [0] * 4, job.said()
     for process in range(4):
         told = json.loads((tmp_path / f"{process}.json").read_text())
-        assert told["model"] > 400e6
+        assert told["model"] > 800e6
         assert told["share"] < 0.27 * told["model"]
         for phase in ("created", "loaded", "saved", "restored"):
             assert told[phase] < 0.85 * told["model"], (phase, told)

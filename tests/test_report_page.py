@@ -156,6 +156,7 @@ def test_pointing_at_a_result_tells_its_run(law_page, opened):
     assert {"frontier", "law", "extrapolated", "90 % band"} <= set(names)
 
 
+@pytest.mark.slow
 def test_axes_are_switched_with_their_law_and_tables(law_page, opened):
     page = opened(law_page)
     assert axis_title(page) == "Training compute (FLOPs)"
@@ -180,6 +181,7 @@ def test_axes_are_switched_with_their_law_and_tables(law_page, opened):
     assert axis_title(page) == "Training compute (FLOPs)"
 
 
+@pytest.mark.slow
 def test_zoom_and_back(law_page, opened):
     page = opened(law_page)
     ranges = "document.querySelector('.frontier')._fullLayout.xaxis.range.slice()"
@@ -196,6 +198,7 @@ def test_zoom_and_back(law_page, opened):
     until(page, f"Math.abs({ranges}[0] - {before[0]}) < 1e-6")
 
 
+@pytest.mark.slow
 def test_print_view(law_page, opened):
     page = opened(law_page, color_scheme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
@@ -221,6 +224,7 @@ def test_print_view(law_page, opened):
     until(page, "document.querySelector('.frontier').layout.width != 680")
 
 
+@pytest.mark.slow
 def test_a_narrow_screen_scrolls_tables_alone(law_page, opened):
     page = opened(law_page)
     page.set_viewport_size({"width": 400, "height": 800})
@@ -228,6 +232,7 @@ def test_a_narrow_screen_scrolls_tables_alone(law_page, opened):
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+@pytest.mark.slow
 def test_a_group_without_a_law_says_why(law_page, opened):
     page = opened(law_page)
     few = page.locator("section[data-chart]").nth(1)

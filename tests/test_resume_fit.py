@@ -279,6 +279,7 @@ def test_an_epoch_needs_a_length(tmp_path):
         Checkpoints(tmp_path, ours(), every=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [None, 5])
 def test_fit_must_be_given_the_same_data(steps, tmp_path):
     checkpoints = Checkpoints(tmp_path, ours(), every=3, steps_per_epoch=STEPS)

@@ -324,6 +324,7 @@ class Unreadable:
         return self.source[index]
 
 
+@pytest.mark.slow
 def test_what_is_read_ahead_does_not_hide_why_training_was_left():
     source, transform = Unreadable(), CONFIG.train_transform()
     batches = iter(train_batches(source, transform, 13, seed=0, stop=5))
@@ -344,6 +345,7 @@ def test_what_is_read_ahead_does_not_hide_why_training_was_left():
         train_steps(model, source, transform, **rest)
 
 
+@pytest.mark.slow
 def test_an_end_before_the_step_it_stands_at_is_refused(tmp_path):
     out = tmp_path / "run"
     config = dataclasses.replace(CONFIG, steps=None, cool_down_at=6, cooldown=3)

@@ -279,6 +279,7 @@ for name, config in json.load(open("optimizers.json")).items():
 """
 
 
+@pytest.mark.slow
 def test_saved_models_load_in_a_fresh_process(rng, tmp_path):
     configs, images = {}, rng.normal(size=(3, *SIDES, 3)).astype("float32")
     for name, model in saved_models(rng).items():

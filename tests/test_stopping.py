@@ -91,6 +91,7 @@ with Stopping(grace=20) as stopping:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wait", "code", "told"),
     [

@@ -590,6 +590,7 @@ class TestShards:
 
 
 class TestWriting:
+    @pytest.mark.slow
     @pytest.mark.parametrize("write", [write_npz, write_safetensors])
     def test_the_old_file_or_the_new(self, write, arrays, tmp_path):
         """A process killed at the renaming leaves the old file, whole."""

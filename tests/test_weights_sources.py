@@ -54,6 +54,7 @@ class TestLocal:
         monkeypatch.setenv("HOME", str(path.parent))
         assert locate("~/vit.npz") == path
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("source", "options", "message"),
         [
@@ -159,6 +160,7 @@ class TestWeb:
         with pytest.raises(WeightsError, match="damaged or another file"):
             locate(url, sha256=weights[2])
 
+    @pytest.mark.slow
     def test_killed_in_the_middle(self, server, weights, home):
         """What a killed process left is no file of weights, and is swept away in the end."""
         url = f"{server.url}/good/vit.npz"
@@ -213,6 +215,7 @@ class TestBuckets:
         assert locate(url).read_bytes() == content
         assert locate(path.as_uri()).read_bytes() == content
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("url", "message"),
         [
@@ -322,6 +325,7 @@ class TestHub:
 
         return run
 
+    @pytest.mark.slow
     def test_repositories_files_and_revisions(self, run, hub, weights, tmp_path):
         folder = tmp_path / "hub" / "models--owner--vit" / "snapshots" / COMMIT
         lines = run(
@@ -342,6 +346,7 @@ class TestHub:
         # Without a way to the hub, what was fetched is there.
         assert run(("hf://owner/vit", {}), HF_HUB_OFFLINE="1") == [str(folder)]
 
+    @pytest.mark.slow
     def test_refusals(self, run, hub, weights):
         messages = {
             ("hf://owner/vit/sub/vit.npz", "2" * 64): "must have sha256=222",

@@ -9,6 +9,7 @@ from types import EllipsisType
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_vit_scale.checks import check_one_of, check_positive_integers
 from keras_vit_scale.models.architecture import architecture, preset_name, weights_of
@@ -127,22 +128,24 @@ def from_pretrained(
         # Patches may be resampled: the kernel there has the size of the file's.
         there = shapes | {PATCHES: found.shapes()[PATCHES]}
         _refuse(checkpoint.check(found, there), found, None)
-        values = read_weights(checkpoint, found, shapes, wanted.grid, resample)
-    # Drawing values that are replaced at once takes longer than reading the file. On several
-    # devices they are drawn all the same: each device its share, which then is replaced.
-    drawn = keras.distribution.distribution() is not None
-    with contextlib.nullcontext() if drawn else keras.StatelessScope(initialize_variables=False):
-        model = ViT(
-            preset_name(wanted.config) or wanted.config,
-            classes,
-            image_size=size,
-            pooling=wanted.pooling,
-            positions=wanted.positions,
-            gelu=wanted.gelu,
-            epsilon=wanted.epsilon,
-            **options,
-        )
-    _assign(model, values)
+        # Drawing values that are replaced at once takes longer than reading the file. On several
+        # devices they are drawn all the same: each device its share, which then is replaced.
+        drawn = keras.distribution.distribution() is not None
+        with (
+            contextlib.nullcontext() if drawn else keras.StatelessScope(initialize_variables=False)
+        ):
+            model = ViT(
+                preset_name(wanted.config) or wanted.config,
+                classes,
+                image_size=size,
+                pooling=wanted.pooling,
+                positions=wanted.positions,
+                gelu=wanted.gelu,
+                epsilon=wanted.epsilon,
+                **options,
+            )
+        for values in read_weights(checkpoint, found, shapes, wanted.grid, resample):
+            _assign(model, values)
     with keras.StatelessScope():
         pass  # at whose end Keras initialises the variables that it finds without values
     return model
@@ -212,7 +215,10 @@ def load_weights_from(
         if found.config.heads != ours.config.heads:
             problems.append(f"its heads are {found.config.heads}, not {ours.config.heads}")
         _refuse(problems, found, wanted)
-        values = read_weights(checkpoint, found, shapes, wanted.grid, resample)
+        # All is read before any is used: an error leaves the model as it was.
+        values: dict[str, np.ndarray] = {}
+        for group in read_weights(checkpoint, found, shapes, wanted.grid, resample):
+            values |= group
     for option in ("gelu", "epsilon"):
         theirs, mine = getattr(found, option), getattr(ours, option)
         if theirs != mine:

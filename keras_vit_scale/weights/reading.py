@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,10 +18,11 @@ def read_weights(
     wanted: Mapping[str, Shape],
     grid: tuple[int, int],
     resample: str,
-) -> dict[str, np.ndarray]:
+) -> Iterator[dict[str, np.ndarray]]:
     """The weights by our names, in float32, stacked and resampled; a warning of any not finite.
 
-    Call it after `Checkpoint.check` has found nothing.
+    They come in groups, so that who uses each at once never holds all. Call it after
+    `Checkpoint.check` has found nothing.
 
     Args:
         checkpoint: The open file.
@@ -38,20 +39,23 @@ def read_weights(
     for ours in wanted:
         row = checkpoint.layout.known(ours)
         groups[row.theirs].append(row)
-    found: dict[str, np.ndarray] = {}
     broken: list[str] = []
+    # Positions may hold a part of the token: what stands before the blocks comes as one group.
+    first: dict[str, np.ndarray] = {}
+    for theirs in [t for t, rows in groups.items() if rows[0].ours in (PATCHES, POSITION, TOKEN)]:
+        first |= _read_group(checkpoint, groups.pop(theirs), wanted, broken)
+    if POSITION in first:
+        _place(first, architecture.grid, grid, resample)
+    if PATCHES in first:
+        first[PATCHES] = resample_patches(first[PATCHES], wanted[PATCHES][0])
+    yield first
     for rows in groups.values():
-        found |= _read_group(checkpoint, rows, wanted, broken)
+        yield _read_group(checkpoint, rows, wanted, broken)
     if broken:
         warnings.warn(
             f"{checkpoint.archive.path} holds values that are not finite, in {', '.join(broken)}",
             stacklevel=3,
         )
-    if POSITION in found:
-        _place(found, architecture.grid, grid, resample)
-    if PATCHES in found:
-        found[PATCHES] = resample_patches(found[PATCHES], wanted[PATCHES][0])
-    return found
 
 
 def _read_group(checkpoint, rows, wanted, broken):

@@ -6,6 +6,7 @@ Run in each process of a `Job`. Writes FOLDER/PROCESS.json: bytes of the model, 
 of it that the process has, and the most memory beyond what it had before, phase by phase.
 """
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from keras_vit_scale import distribution
 from keras_vit_scale.processes import is_first, meet, place
 from keras_vit_scale.training import CheckpointStore
 
-SHAPE = kvs.ViTConfig(width=1024, depth=8, mlp_dim=4096, heads=16, patch_size=16)
+SHAPE = kvs.ViTConfig(width=1024, depth=16, mlp_dim=4096, heads=16, patch_size=16)
 
 
 def memory(name):
@@ -66,6 +67,7 @@ def main(folder):
         told["model"] = int(table["bytes"].iloc[-1])
         told["share"] = int(table["bytes_a_device"].iloc[-1])
         del model
+        gc.collect()
         with Peak(before) as loaded:
             model = kvs.from_pretrained(file)
         model.compile(kvs.Momentum(1e-3, momentum=0.0), kvs.SigmoidCrossEntropy())
