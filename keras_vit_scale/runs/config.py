@@ -120,6 +120,11 @@ class TrainConfig:
     or squashed."""
     margin: float = MARGIN
     """That margin: sides before the central crop over sides after it, by default 8/7."""
+    filter: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = "bilinear"
+    """How images are resized, for training and evaluation. The model keeps it."""
+    antialias: bool = True
+    """Whether that filter grows with the scale where an image shrinks, so that every pixel
+    counts. TensorFlow's does not unless it is asked to."""
 
     pooling: Literal["map", "gap", "token"] = "map"
     """How the tokens become one vector."""
@@ -333,7 +338,9 @@ class TrainConfig:
 
     def train_transform(self) -> TrainTransform:
         """Preprocessing of the training images."""
-        return TrainTransform(self.image_size, self.crop, self.flip, self.max_shift)
+        return TrainTransform(
+            self.image_size, self.crop, self.flip, self.max_shift, self.filter, self.antialias
+        )
 
     def augmentation(self) -> Augmentation | None:
         """Augmentation of the batches, or `None`."""
@@ -343,7 +350,7 @@ class TrainConfig:
 
     def eval_transform(self) -> EvalTransform:
         """Preprocessing for evaluation, which the model keeps."""
-        return EvalTransform(self.image_size, self.resize, self.margin)
+        return EvalTransform(self.image_size, self.resize, self.margin, self.filter, self.antialias)
 
     def plan(self, images: int) -> Plan:
         """This run's durations in steps, for so many training images.

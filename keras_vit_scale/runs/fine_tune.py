@@ -132,6 +132,11 @@ class FineTune:
     its centre, or squashed (by default for vtab)."""
     margin: float = 448 / 384
     """That margin: sides before the central crop over sides after it."""
+    filter: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = "bilinear"
+    """How images are resized, for training and evaluation. The model keeps it."""
+    antialias: bool = True
+    """Whether that filter grows with the scale where an image shrinks, so that every pixel
+    counts. TensorFlow's does not unless it is asked to."""
 
     dropout: float = 0.0
     """Part of the activations dropped in training."""
