@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 from devices import cpu_name
+from peers import command
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
@@ -372,7 +373,7 @@ def main():
     out("# Near-duplicates\n")
     out(
         f"{cpu_name()}, {os.cpu_count()} cores, {date.today()}; Python "
-        f"{platform.python_version()}, {', '.join(versions)}."
+        f"{platform.python_version()}, {', '.join(versions)}.\n\n    {command()}"
     )
     images = [image for folder in args.photos for image in pictures(folder)]
     if not images:

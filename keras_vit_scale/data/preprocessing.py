@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.data.fast import check_fast
 from keras_vit_scale.data.resizing import check_filter, resize
 from keras_vit_scale.models.config import image_shape
 
@@ -74,6 +75,7 @@ def inception_crop(
     rng: np.random.Generator,
     filter: str = "bilinear",
     antialias: bool = True,
+    fast: bool = False,
 ) -> np.ndarray:
     """The part of an image that `inception_box` draws, squashed to `size`.
 
@@ -81,7 +83,8 @@ def inception_crop(
     """
     height, width = image.shape[:2]
     top, left, height, width = inception_box(height, width, rng)
-    return resize(image[top : top + height, left : left + width], size, filter, antialias)
+    part = image[top : top + height, left : left + width]
+    return resize(part, size, filter, antialias, fast=fast)
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -100,7 +103,9 @@ def random_shift(image: np.ndarray, pixels: int, rng: np.random.Generator) -> np
 
 def to_input(images: np.ndarray) -> np.ndarray:
     """A batch of values from 0 to 255, (B, H, W, 1 or 3), as float32 RGB in [-1, 1]."""
-    values = images.astype(np.float32) * (2 / 255) - 1
+    # Without arrays in between, which took half of the time.
+    values = np.multiply(images, np.float32(2 / 255), dtype=np.float32)
+    values -= 1
     return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values
 
 
@@ -118,9 +123,12 @@ class TrainTransform:
             `data.resize` says.
         antialias: Whether the filter grows with the scale where the image shrinks. TensorFlow's
             training pipelines mostly have "bilinear" without it.
+        fast: Let OpenCV (extra `fast`) resize where it can, for "bilinear" without antialiasing:
+            within one level of 256, in a tenth of the time.
 
     Raises:
         ValueError: If an option is unknown or a number is out of range.
+        ImportError: If `fast` is asked for and the extra not installed.
     """
 
     image_size: int | tuple[int, int]
@@ -129,20 +137,22 @@ class TrainTransform:
     max_shift: int = 1
     filter: str = "bilinear"
     antialias: bool = True
+    fast: bool = False
 
     def __post_init__(self):
         image_shape(self.image_size)
         check_one_of(("inception", "shift", "none"), crop=self.crop)
         check_filter(self.filter, self.antialias)
+        check_fast(self.fast)
         if self.max_shift < 0:
             raise ValueError(f"`max_shift` must not be negative. Received: {self.max_shift}")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size = image_shape(self.image_size)
         if self.crop == "inception":
-            image = inception_crop(image, size, rng, self.filter, self.antialias)
+            image = inception_crop(image, size, rng, self.filter, self.antialias, self.fast)
         else:
-            image = resize(image, size, self.filter, self.antialias)
+            image = resize(image, size, self.filter, self.antialias, fast=self.fast)
             if self.crop == "shift":
                 image = random_shift(image, self.max_shift, rng)
         return random_flip(image, rng) if self.flip else image

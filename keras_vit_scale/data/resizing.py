@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.data.fast import resize_bilinear
 
 #: Filters by name, as Pillow calls them.
 _PILLOWS = {
@@ -35,7 +36,12 @@ def check_filter(filter: str, antialias: bool) -> None:
 
 
 def resize(
-    image: np.ndarray, size: tuple[int, int], filter: str = "bilinear", antialias: bool = True
+    image: np.ndarray,
+    size: tuple[int, int],
+    filter: str = "bilinear",
+    antialias: bool = True,
+    *,
+    fast: bool = False,
 ) -> np.ndarray:
     """An image squashed to a size.
 
@@ -51,6 +57,8 @@ def resize(
         antialias: Let the filter grow with the scale where the image shrinks, as Pillow does.
             TensorFlow's `tf.image.resize` does not unless it is asked to, nor do OpenCV's filters
             of these names. Without it "box" is "nearest", which has none.
+        fast: Let OpenCV (extra `fast`) do what it does alike, the bilinear filter without
+            antialiasing, to within one level of 256.
 
     Raises:
         ValueError: If the filter is unknown.
@@ -66,6 +74,8 @@ def resize(
     check_filter(filter, antialias)
     if image.shape[:2] == tuple(size):
         return image
+    if fast and not antialias and filter == "bilinear":
+        return resize_bilinear(image, size)
     if not antialias and filter in KERNELS:
         return _sampled(image, size, filter)
     chosen = _PILLOWS[filter if antialias else "nearest"]

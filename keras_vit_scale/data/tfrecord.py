@@ -34,7 +34,7 @@ class TFRecordShards(LocatedSource):
             name of a class, or several of these.
         class_names: The classes; by default as many numbers as the largest label asks for.
         bad_shards: "error", or "skip" damaged files, with a warning that counts them.
-        orientation, max_pixels: As for `read_image`.
+        orientation, max_pixels, fast: As for `read_image`.
 
     Raises:
         BadShardError: A `ValueError`, naming a file that is truncated, damaged, compressed, or
@@ -55,10 +55,11 @@ class TFRecordShards(LocatedSource):
         bad_shards: str = "error",
         orientation: str = "ignore",
         max_pixels: int = MAX_PIXELS,
+        fast: bool = False,
     ):
         found = find_shards(shards, "'train-*.tfrecord'")
         files, indices = index_tfrecords(found, image, label, bad_shards)
-        super().__init__(files, indices, orientation=orientation, max_pixels=max_pixels)
+        super().__init__(files, indices, orientation=orientation, max_pixels=max_pixels, fast=fast)
         values = numbered(self.label_texts(), class_names, self.name, json.loads)
         self.labels, self.class_names = check_labels(values, class_names, len(self._sizes))
 

@@ -102,6 +102,13 @@ class TrainConfig:
     them. The model keeps it."""
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
+    fast: bool = False
+    """Decode JPEGs by simplejpeg, to the same pixels, and resize training images by OpenCV where
+    the filter is bilinear without antialiasing, to within one level (extra fast)."""
+    links: Literal["refuse", "follow"] = "refuse"
+    """Symbolic links that lead out of a folder of images: an error, or followed."""
+    exclude: Annotated[str | None, arg(metavar="FILE")] = None
+    """Leave out the images of this list, which dedup wrote for these data: excluded.parquet."""
 
     crop: Literal["inception", "shift", "none"] = "inception"
     """Training crop: the paper's, or squashed and moved by a pixel or so, or only squashed."""
@@ -339,7 +346,13 @@ class TrainConfig:
     def train_transform(self) -> TrainTransform:
         """Preprocessing of the training images."""
         return TrainTransform(
-            self.image_size, self.crop, self.flip, self.max_shift, self.filter, self.antialias
+            self.image_size,
+            self.crop,
+            self.flip,
+            self.max_shift,
+            self.filter,
+            self.antialias,
+            self.fast,
         )
 
     def augmentation(self) -> Augmentation | None:

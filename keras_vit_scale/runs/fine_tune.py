@@ -109,6 +109,13 @@ class FineTune:
     them. The model keeps it."""
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
+    fast: bool = False
+    """Decode JPEGs by simplejpeg, to the same pixels, and resize training images by OpenCV where
+    the filter is bilinear without antialiasing, to within one level (extra fast)."""
+    links: Literal["refuse", "follow"] = "refuse"
+    """Symbolic links that lead out of a folder of images: an error, or followed."""
+    exclude: Annotated[str | None, arg(metavar="FILE")] = None
+    """Leave out the images of this list, which dedup wrote for these data: excluded.parquet."""
 
     crop: Annotated[
         Literal["inception", "shift", "none"] | None, arg(metavar="{inception,shift,none}")

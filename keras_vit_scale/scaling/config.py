@@ -18,6 +18,7 @@ from keras_vit_scale.checks import (
 )
 from keras_vit_scale.data import EvalTransform, TrainTransform
 from keras_vit_scale.data.decode import MAX_PIXELS, check_reading
+from keras_vit_scale.data.folder import LINKS
 from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.data.resizing import check_filter
 from keras_vit_scale.models import ViTConfig, preset
@@ -85,13 +86,21 @@ class DataConfig:
     """EXIF's orientation of image files: "ignore", pixels as they are stored, or "apply" it."""
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
+    fast: bool = False
+    """Decode JPEGs by simplejpeg, and resize training images by OpenCV where the filter is
+    bilinear without antialiasing (extra `fast`)."""
+    links: str = "refuse"
+    """Symbolic links that lead out of a folder of images: "refuse" or "follow" them."""
+    exclude: str | None = None
+    """A list of images of `upstream` to leave out, which dedup wrote for it."""
     stratified: bool = False
     """Whether `data_sizes` of a study take from each class its share."""
 
     def __post_init__(self):
         check_one_of(("error", "replace"), bad_images=self.bad_images)
         bad_limit(self.max_bad, images=1)
-        check_reading(self.orientation, self.max_pixels)
+        check_reading(self.orientation, self.max_pixels, self.fast)
+        check_one_of(LINKS, links=self.links)
         check_filter(self.filter, self.antialias)
         for name in ("held_out", "validation"):
             if getattr(self, name) < 0:
@@ -283,7 +292,9 @@ class StudyConfig:
     def train_transform(self) -> TrainTransform:
         """Preprocessing of the training images."""
         d = self.data
-        return TrainTransform(self.image_size, d.crop, d.flip, d.max_shift, d.filter, d.antialias)
+        return TrainTransform(
+            self.image_size, d.crop, d.flip, d.max_shift, d.filter, d.antialias, d.fast
+        )
 
     def probe_transform(self) -> EvalTransform:
         """Preprocessing of the probe's images."""
