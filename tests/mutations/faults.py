@@ -497,27 +497,57 @@ DATA = [
         "data",
     ),
     Fault(
-        "data/preprocessing.py", "resized without averaging",
-        "Image.Resampling.BILINEAR",
-        "Image.Resampling.NEAREST",
-        "data",
+        "data/resizing.py", "resized without averaging",
+        '"bilinear": Image.Resampling.BILINEAR',
+        '"bilinear": Image.Resampling.NEAREST',
+        "resizing", "jax",
     ),
     Fault(
-        "data/preprocessing.py", "resized by a cubic",
-        "Image.Resampling.BILINEAR",
-        "Image.Resampling.BICUBIC",
-        "data",
+        "data/resizing.py", "resized by a cubic",
+        '"bilinear": Image.Resampling.BILINEAR',
+        '"bilinear": Image.Resampling.BICUBIC',
+        "resizing", "jax",
+    ),
+    Fault(
+        "data/resizing.py", "OpenCV's a of the sampled cubic",
+        "(1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2",
+        "(1.25 * x - 2.25) * x * x + 1, ((-0.75 * x + 3.75) * x - 6) * x + 3",
+        "resizing", "jax",
+    ),
+    Fault(
+        "data/resizing.py", "sampled with the corners' centres aligned",
+        "centres = (np.arange(new)[:, None] + 0.5) * (old / new) - 0.5",
+        "centres = np.arange(new)[:, None] * ((old - 1) / max(new - 1, 1))",
+        "resizing", "jax",
+    ),
+    Fault(
+        "data/crc32c.py", "pieces joined from the last on",
+        "for own in _fed(np.zeros(len(pieces), np.uint32), pieces).tolist():",
+        "for own in _fed(np.zeros(len(pieces), np.uint32), pieces)[::-1].tolist():",
+        "shards", "jax",
+    ),
+    Fault(
+        "data/tfrecord.py", "what was indexed unverified taken for verified",
+        "tfrecord{'-verified' if verify else ''}-",
+        "tfrecord-",
+        "shards", "jax",
+    ),
+    Fault(
+        "runs/images.py", "images to leave out trained on",
+        "whole = Excluding(whole, config.exclude)",
+        "Excluding(whole, config.exclude)",
+        "near_duplicates", "jax",
     ),
     Fault(
         "data/preprocessing.py", "values in [-1, 1) for 128 instead of 127.5",
-        "images.astype(np.float32) * (2 / 255) - 1",
-        "images.astype(np.float32) / 128 - 1",
+        "np.float32(2 / 255)",
+        "np.float32(1 / 128)",
         "data",
     ),
     Fault(
         "data/preprocessing.py", "the short side that of the lesser of two sizes",
-        "image = resize_short(image, max(height, width))",
-        "image = resize_short(image, min(height, width))",
+        "image = resize_short(image, max(height, width), *how)",
+        "image = resize_short(image, min(height, width), *how)",
         "data bundle",
     ),
     Fault(
@@ -576,14 +606,14 @@ DATA = [
     ),
     Fault(
         "data/pipeline.py", "a resumed run skips a batch",
-        "batches = data[first:last].batch(batch_size)",
-        "batches = data[first + (start > 0) : last].batch(batch_size)",
+        "grain.MapDataset.range(start, sys.maxsize",
+        "grain.MapDataset.range(start + (start > 0), sys.maxsize",
         "data",
     ),
     Fault(
         "data/pipeline.py", "augmentation drawn by the place after a resumption",
-        "rng = np.random.default_rng((spread, first + index * batch_size))",
-        "rng = np.random.default_rng((spread, index * batch_size))",
+        "(spread, step * batch_size + offset + rows[0])",
+        "(spread, (step - start) * batch_size + rows[0])",
         "augment",
     ),
     Fault(
@@ -637,9 +667,9 @@ DATA = [
     Fault(
         "data/sources.py", "labels of the whole for a subset's images",
         "image, _ = self.source[int(self.indices[index])]\n"
-        "        return image, int(self.labels[index])",
+        "        return image, label_at(self.labels, index)",
         "image, _ = self.source[int(self.indices[index])]\n"
-        "        return image, int(self.source.labels[index])",
+        "        return image, label_at(self.source.labels, index)",
         "data",
     ),
 ]  # fmt: skip
@@ -899,8 +929,8 @@ TRAINING = [
     ),
     Fault(
         "data/pipeline.py", "images seen with another batch size are forgotten",
-        "first = start * batch_size + offset",
-        "first = start * batch_size",
+        "begin = step * self.batch_size + self.offset",
+        "begin = step * self.batch_size",
         "resume_fit",
     ),
     Fault(
