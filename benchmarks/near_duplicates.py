@@ -9,7 +9,8 @@
 Photographs are split in two. Of one half are the originals in which duplicates are planted, and
 queries; of the other, cut out at random, mirrored or not, the many images that must not be found:
 real hashes, of real pixels, with an invented number each. Copies of one photograph among the files
-fall on the same side, so that every pair across is false. The thresholds of the other tools are
+fall on the same side, so that every pair across is false; but of a picture in several proportions
+give one file alone, since such are not recognised as one. The thresholds of the other tools are
 the most generous at which they confuse no pair of the same crops.
 
 `--model` adds the check by a model, `--fashion` Fashion-MNIST in its own files (Debian's package
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 from devices import cpu_name
+from peers import command
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
@@ -372,7 +374,7 @@ def main():
     out("# Near-duplicates\n")
     out(
         f"{cpu_name()}, {os.cpu_count()} cores, {date.today()}; Python "
-        f"{platform.python_version()}, {', '.join(versions)}."
+        f"{platform.python_version()}, {', '.join(versions)}.\n\n    {command()}"
     )
     images = [image for folder in args.photos for image in pictures(folder)]
     if not images:

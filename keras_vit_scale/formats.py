@@ -19,7 +19,7 @@ from keras_vit_scale.atomic import write_text
 FORMATS = {
     "branch": 1,  # branch.json of a run that began at another's checkpoint
     "checkpoint": 2,  # manifest.json, and the arrays beside it
-    "classifier": 2,  # what a .keras file holds beside Keras' model
+    "classifier": 3,  # what a .keras file holds beside Keras' model
     "cooldown": 1,  # cooldown.json of a run
     "dedup": 1,  # dedup.json of a folder in which near-duplicates are sought
     "exclusions": 1,  # what a list of excluded images says of itself

@@ -50,6 +50,14 @@ MINIATURES = {
         ],
         "| restoring needs beyond the model |",
     ),
+    "input_pipeline.py": (
+        [
+            *("--images", "6", "--batch", "4", "--batches", "1", "--warm-up", "1"),
+            *("--cores", "1", "--rounds", "1", "--image-size", "32"),
+            *("--filters", "antialiased", "--peers", "grain_pillow", "torchvision"),
+        ],
+        "| antialiased | 1 | grain_pillow |",
+    ),
     "image_folder.py": (["--images", "100", "--classes", "5"], "| listed | 100 |"),
     "near_duplicates.py": (
         ["--bank", "300", "--queries", "50", "--sample", "20", "--images", "3", "--no-costs"],
@@ -97,6 +105,7 @@ def scripts():
         "loaders.py",
         "pages.py",
         "peers.py",
+        "pipelines.py",
     }
 
 
@@ -112,7 +121,7 @@ def test_benchmark_runs(name, tmp_path):
             pytest.skip("compiles for TPUs: on JAX where libtpu is installed (extra tpu)")
     elif name != "fewshot.py" and keras.backend.backend() != "torch":
         pytest.skip("NumPy alone, or processes that compile: once, on torch, is enough")
-    if name in ("first_step.py", "train_step.py"):
+    if name in ("first_step.py", "train_step.py", "input_pipeline.py"):
         arguments = [*arguments, "--backend", keras.backend.backend()]
     outputs = [tmp_path / "results.md", tmp_path / "results.json"]
     if name == "train_step.py":

@@ -194,8 +194,8 @@ def with_value(key, value):
         (lambda text: "[1]", r"must hold names. Received: \[1\]"),
         (lambda text: text + " " * bundle.LARGEST, "must have at most"),
         (
-            with_value("format", 3),
-            "reads the formats 1 to 2 of a classifier; .* Received: format 3",
+            with_value("format", 4),
+            "reads the formats 1 to 3 of a classifier; .* Received: format 4",
         ),
         (lambda text: "{}", "Received: format None"),
         (with_value("extra", 1), r"must hold \['activation', .*'extra'"),
@@ -210,12 +210,28 @@ def with_value(key, value):
         (with_value("transform.image_size", "big"), "`image_size` must be"),
         (with_value("transform.margin", True), "`margin` must be a number"),
         (with_value("transform.margin", 0.5), "`margin` must be at least 1"),
+        (with_value("transform.filter", "linear"), "`filter` must be one of"),
+        (with_value("transform.antialias", "no"), "`antialias` must be one of"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(saved, change, message):
     rewritten(saved, change)
     with pytest.raises(ValueError, match=message):
         load_classifier(saved)
+
+
+def test_the_third_format_keeps_the_filter_and_earlier_ones_mean_the_default(saved, model):
+    transform = EvalTransform(TRANSFORM.image_size, filter="bicubic", antialias=False)
+    save_classifier(model, saved, transform, NAMES, activation="sigmoid")
+    assert load_classifier(saved).transform == transform
+
+    def second(text):
+        settings = json.loads(text) | {"format": 2}
+        del settings["transform"]["filter"], settings["transform"]["antialias"]
+        return json.dumps(settings)
+
+    rewritten(saved, second)
+    assert load_classifier(saved).transform == EvalTransform(TRANSFORM.image_size)
 
 
 def test_the_first_format_ignores_orientation_and_the_second_keeps_it(saved, model):

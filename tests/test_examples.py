@@ -1,6 +1,7 @@
 """The examples run, in miniature."""
 
 import gzip
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_vit_scale.data import open_source
 
@@ -41,6 +43,10 @@ MINIATURES = {
     "hide_the_largest_size.py": ([EXAMPLES / "fashion_mnist"], "Law without 64x4/7"),
     "fashion_mnist/prepare.py": (["--source", "idx"], "fashion-mnist-test.npz: 3 images"),
     "near_duplicates.py": ([], "of 28 images are left to train on"),
+    "emoji/hierarchy.py": (
+        [".", "--vendors", "round", "plain", "--steps", "2", "--size", "16", "--shots", "1"],
+        "round: 6 of 24, 6 the same; 3 are flags",
+    ),
     "paper/report.py": (
         ["--out", ".", "--resamples", "20", "--sections", "bottlenecks"], "with 1 sections",
     ),
@@ -55,7 +61,7 @@ MINIATURES = {
 #: Examples whose miniatures are a minute of compiling.
 TRAINING = (
     "choose_rates.py", "lora.py", "fine_tune/compare.py", "quick_start.py", "train_from_scratch.py",
-    "few_shot_probe.py", "one_trunk_many_lengths.py",
+    "few_shot_probe.py", "one_trunk_many_lengths.py", "emoji/hierarchy.py",
 )  # fmt: skip
 
 
@@ -72,6 +78,8 @@ def test_example_runs(name, tmp_path):
         pytest.skip("trains several models, each compiled for moments: once, on torch, is enough")
     if name == "fashion_mnist/prepare.py":
         write_idx_files(tmp_path / "idx")
+    if name == "emoji/hierarchy.py":
+        draw_emoji(tmp_path)
     if name == "fine_tune/compare.py":
         for part in ("train", "test"):
             pixels = np.random.default_rng(1).integers(0, 256, (40, 28, 28), dtype=np.uint8)
@@ -90,6 +98,27 @@ def test_example_runs(name, tmp_path):
         source = open_source(tmp_path / "fashion-mnist.npz")
         assert source.class_names[:2] == ("T-shirt/top", "trouser")
         np.testing.assert_array_equal(source[1][0][..., 0], IMAGES[1])
+
+
+def draw_emoji(folder):
+    """Two vendors' packages of 24 emoji in two categories: noise, a fourth of it shared."""
+    kinds = [("Flags", "country-flag"), ("Food & Drink", "drink")]
+    for v, vendor in enumerate(("round", "plain")):
+        package = folder / vendor / "package"
+        (package / "img" / vendor / "64").mkdir(parents=True)
+        entries = []
+        for i in range(24):
+            rng = np.random.default_rng(i if i % 4 == 0 else (v, i))
+            blocks = rng.integers(0, 256, (16, 16, 4), dtype=np.uint8)
+            blocks[..., 3] = 255
+            image = Image.fromarray(blocks).resize((64, 64))
+            image.save(package / "img" / vendor / "64" / f"{i}.png")
+            group, kind = kinds[i // 4 % 2]
+            entries.append(
+                {"category": group, "subcategory": kind, "sort_order": i, "image": f"{i}.png",
+                 "short_name": f"e{i}"}
+            )  # fmt: skip
+        (package / "emoji.json").write_text(json.dumps(entries))
 
 
 # Numbers in IDX files are big-endian: 0x08 for bytes, the number of sizes, the sizes.

@@ -170,3 +170,21 @@ def test_links_out_of_the_folder_are_refused_or_followed(pets, tmp_path):
 def test_a_folder_that_is_itself_a_link_is_one(pets, tmp_path):
     (tmp_path / "link").symlink_to(pets)
     assert len(ImageFolder(tmp_path / "link")) == 5
+
+
+@pytest.mark.parametrize("other", ["Cat", "do\u0308g", "DO\u0308G"])
+def test_classes_that_differ_by_case_or_accents_written_otherwise_are_refused(pets, other):
+    """As two folders they would be one class on a disk that does not tell them apart."""
+    shutil.copytree(pets / "cat", pets / other)
+    with pytest.raises(ValueError, match=r"must differ by more than case.*Received: '.*' and '"):
+        ImageFolder(pets)
+
+
+def test_names_open_folders_with_links(pets, tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "outside.png")
+    (pets / "cat" / "link.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(ValueError, match=r"links='follow' \(--links follow\)"):
+        open_source(pets)
+    assert len(open_source(pets, links="follow")) == 6
+    with pytest.raises(ValueError, match="`links` must be one of"):
+        open_source("digits", links="some")

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 
@@ -19,7 +20,7 @@ import pytest
 from conftest import numpy_alone
 from PIL import Image
 
-from keras_vit_scale import ViT, ViTConfig, cli
+from keras_vit_scale import FineTune, ViT, ViTConfig, cli
 from keras_vit_scale.data import (
     ArraySource,
     BadImageError,
@@ -48,7 +49,11 @@ from keras_vit_scale.data.near_duplicates.hashing import (
 from keras_vit_scale.data.near_duplicates.planted import KINDS, planted
 from keras_vit_scale.evaluation import Classifier, save_classifier
 from keras_vit_scale.formats import FormatError
+from keras_vit_scale.models import architecture
 from keras_vit_scale.ownership import OwnedError, owning
+from keras_vit_scale.runs import TrainConfig
+from keras_vit_scale.runs.images import open_data
+from keras_vit_scale.scaling import load_config, study_data
 
 HIGH, WIDE = 101, 127
 
@@ -600,3 +605,51 @@ def test_command_lists_checks_and_calibrates(tmp_path, capsys, monkeypatch):
     assert "something to compare with" in capsys.readouterr().err
     assert cli.run(["dedup", "train.npz", "--within", "--part", "2"]) == 2
     assert "--part must be K/N" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    """The digits that resemble some of the last seventeen, those themselves among them."""
+    folder = tmp_path_factory.mktemp("clean")
+    return deduplicate(digits(), [Subset(digits(), range(1780, 1797))], folder=folder)
+
+
+def test_runs_fine_tuning_and_studies_leave_out_a_list(listed):
+    assert len(listed) >= 17
+    left = len(digits()) - len(listed)
+    kept = np.delete(digits().labels, listed.indices)
+    config = TrainConfig("mu/4", "digits", steps=1, image_size=8, exclude=str(listed.path))
+    source, _ = open_data(config)
+    np.testing.assert_array_equal(source.labels, kept)
+    rest, held_out = open_data(replace(config, validation=100))
+    assert len(rest) + len(held_out) == left
+    # What is left of a part is a part of what is left.
+    assert not set(source.indices) & set(listed.indices.tolist())
+    recipe = FineTune(exclude=str(listed.path), images=50, validation=5)
+    run = recipe.run("", architecture(ViT("mu/4", 2, image_size=8)), "digits", 0.1, held_out=False)
+    assert len(open_data(run)[0]) == 50
+    with pytest.raises(ValueError, match=f"and {left} in 'digits'"):
+        open_data(replace(run, images=left + 1))
+    study = load_config("digits")
+    study = replace(study, data=replace(study.data, exclude=str(listed.path)))
+    assert len(study_data.open_data(study).upstream) == left - study.data.held_out
+
+
+def test_a_list_of_other_data_and_a_file_that_is_none_are_refused(listed, tmp_path, capsys):
+    other = tmp_path / "other.npz"
+    np.savez(other, images=digits().images[:90], labels=digits().labels[:90])
+    config = TrainConfig("mu/4", str(other), steps=1, image_size=8, exclude=str(listed.path))
+    with pytest.raises(ValueError, match="of the data set that it is used for"):
+        open_data(config)
+    for name, message in (
+        (listed.path, "of the data set that it is used for"),
+        (tmp_path / "gone.parquet", "Cannot read the exclusion list"),
+    ):
+        out = tmp_path / "run"
+        for verb in (
+            ["train", "mu/4", "--data", str(other), "--steps", "1", "--image-size", "8"],
+            ["study", "run", "digits", "--upstream", str(other), "--held-out", "20"],
+        ):
+            assert cli.run([*verb, "--exclude", str(name), "--out", str(out)]) != 0
+            assert message in " ".join(capsys.readouterr().err.split())
+        assert not (out / "config.yaml").exists()

@@ -28,6 +28,7 @@ from keras_vit_scale.data import (
     shards,
     train_batches,
 )
+from keras_vit_scale.data.crc32c import crc32c, masked
 from keras_vit_scale.data.example import parse_example
 from keras_vit_scale.data.located import numbered
 
@@ -95,11 +96,23 @@ def write_tar(path, numbers, label=lambda i: ("cls", str(LABELS[i]))):
                 tar.addfile(info, io.BytesIO(data))
 
 
+def checksum(data):
+    """CRC-32C, a bit after the other, turned and moved as TFRecord has it."""
+    state = 0xFFFFFFFF
+    for byte in data:
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
+    state ^= 0xFFFFFFFF
+    return struct.pack("<I", ((state >> 15 | state << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
 def write_tfrecord(path, numbers):
     with open(path, "wb") as file:
         for i in numbers:
             data = example(IMAGES[i], LABELS[i])
-            file.write(struct.pack("<Q", len(data)) + b"crc1" + data + b"crc2")
+            length = struct.pack("<Q", len(data))
+            file.write(length + checksum(length) + data + checksum(data))
 
 
 def write_array_record(path, numbers):
@@ -279,6 +292,42 @@ def test_a_damaged_shard_is_named_and_skipped_on_request(tmp_path, kind, damage)
         cls(str(path), bad_shards="skip")
     with pytest.raises(ValueError, match="`bad_shards` must be one of"):
         cls(where, bad_shards="ignore")
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 8, 255, 256, 257, 512, 5003])
+def test_checksums_are_those_of_bits_one_after_the_other(size, rng):
+    for data in (rng.bytes(size), bytes(size), b"\xff" * size):
+        assert struct.pack("<I", masked(crc32c(data))) == checksum(data)
+
+
+def test_checksums_are_the_examples_of_rfc_3720():
+    for data, expected in ((bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43),
+                           (bytes(range(32)), 0x46DD794E)):  # fmt: skip
+        assert crc32c(data) == expected
+
+
+@pytest.mark.parametrize("part", ["length", "data", "its checksum"])
+def test_a_wrong_checksum_is_found_on_request(tmp_path, part):
+    """One bit of the second record of the second shard; what was indexed before counts for none."""
+    where = written(tmp_path, "tfrecord")
+    assert TFRecordShards(where, checksums="verify").labels.tolist() == LABELS
+    path = tmp_path / "train-1.tfrecord"
+    data = bytearray(path.read_bytes())
+    second = 16 + struct.unpack("<Q", data[:8])[0]
+    size = struct.unpack("<Q", data[second : second + 8])[0]
+    # Within the image's bytes, which no parser looks at.
+    at = {"length": second + 9, "data": second + 12 + size // 2, "its checksum": second + 13 + size}
+    data[at[part]] ^= 16
+    path.write_bytes(data)
+    assert TFRecordShards(where).labels.tolist() == LABELS
+    message = rf"train-1\.tfrecord': the record at byte {second} has another checksum"
+    with pytest.raises(BadShardError, match=message):
+        TFRecordShards(where, checksums="verify")
+    with pytest.warns(UserWarning, match=rf"1 of 3 shards were skipped: .*{message}"):
+        source = TFRecordShards(where, checksums="verify", bad_shards="skip")
+    assert source.labels.tolist() == LABELS[:3] + LABELS[8:]
+    with pytest.raises(ValueError, match="`checksums` must be one of"):
+        TFRecordShards(where, checksums="check")
 
 
 @pytest.mark.parametrize("lost", [1, 1024, 1200, 10241])

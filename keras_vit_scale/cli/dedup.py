@@ -24,13 +24,14 @@ def dedup(
     bad_images: Literal["error", "skip"] = "error",
     max_bad: Annotated[int | float, arg(metavar="IMAGES|PART")] = 0.01,
     orientation: Literal["ignore", "apply"] = "ignore",
+    links: Literal["refuse", "follow"] = "refuse",
     workers: Annotated[int | None, arg(metavar="THREADS")] = None,
     json: bool = False,
 ) -> None:
     """List the training images that nearly duplicate an image of the evaluation sets.
 
-    Writes OUT/excluded.parquet, which `data.Excluding` takes, and OUT/pairs.html, a page of the
-    pairs to look at. Interrupted, the same command goes on.
+    Writes OUT/excluded.parquet, which train, finetune and study run take as --exclude, and
+    OUT/pairs.html, a page of the pairs to look at. Interrupted, the same command goes on.
 
     For example:
 
@@ -54,14 +55,16 @@ def dedup(
         bad_images: "skip" goes on without images that cannot be read, and lists them.
         max_bad: How many may be skipped.
         orientation: As for train.
+        links: As for train.
         workers: Threads that read images; by default as many as processors.
         json: Print JSON.
     """
     from keras_vit_scale.data import calibrate as measure
     from keras_vit_scale.data import deduplicate, open_source
 
-    source = open_source(train, orientation=orientation)
-    others = [open_source(name, orientation=orientation) for name in against]
+    source, *others = (
+        open_source(name, orientation=orientation, links=links) for name in (train, *against)
+    )
     embed = None
     if model is not None:
         from keras_vit_scale.evaluation import load_classifier

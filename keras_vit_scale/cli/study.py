@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +33,8 @@ def study_run(
     downstream: Annotated[tuple[str, ...], _CONFIGS] = (),
     held_out: Annotated[int | None, _CONFIGS] = None,
     held_out_classes: Annotated[tuple[str, ...], _CONFIGS] = (),
+    exclude: Annotated[str, _CONFIGS] = "",
+    links: Annotated[Literal["refuse", "follow"] | None, _CONFIGS] = None,
     image_size: Annotated[int | None, _CONFIGS] = None,
     batch_size: Annotated[int | None, _CONFIGS] = None,
     peak: Annotated[float | None, _CONFIGS] = None,
@@ -60,6 +62,7 @@ def study_run(
       keras-vit-scale study run digits --seeds 0 1 --held-out-classes 7 8 9
       keras-vit-scale study run digits --out less_data --data-sizes 75 300
       keras-vit-scale study run my_study.yaml --upstream photos/ --held-out 2000
+        --exclude clean/excluded.parquet
 
     Args:
         config: A YAML file, or the name of a built-in study: digits.
@@ -72,6 +75,8 @@ def study_run(
         downstream: Probe images: other data sets, in place of CONFIG's choice.
         held_out: Probe images: how many random ones of upstream, in place of CONFIG's choice.
         held_out_classes: Probe images: those of these classes of upstream.
+        exclude: Leave out the images of this list, which dedup wrote for upstream.
+        links: Symbolic links that lead out of a folder of images: refuse or follow them.
         image_size: Side of the images in pixels.
         batch_size: Images a step.
         peak: Peak learning rate of all sizes; drops the rates of single sizes in CONFIG.
@@ -95,7 +100,7 @@ def study_run(
             "image_size": image_size,
             "checkpoint_every": checkpoint_every,
         },
-        {"upstream": upstream},
+        {"upstream": upstream, "exclude": exclude, "links": links},
         {"downstream": downstream, "held_out": held_out, "held_out_classes": held_out_classes},
         {"batch_size": batch_size, "peak": peak, "peaks": peaks},
     )

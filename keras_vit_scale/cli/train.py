@@ -35,6 +35,7 @@ def train(
     For example:
 
       keras-vit-scale train S/16 --data photos/ --steps "30 epochs" --out run
+      keras-vit-scale train S/16 --data photos/ --exclude clean/excluded.parquet --steps 20000
       keras-vit-scale train S/16 --data photos/ --validation 0.01 --steps 20000 --cooldown 5000
       keras-vit-scale train B/16 --data photos/ --init run --image-size 384 --steps 2000 --out more
       keras-vit-scale train L/16 --data photos/ --deadline 2027-01-31T18:00+00:00 --out trunk

@@ -24,6 +24,7 @@ from keras_vit_scale.data.npz import open_npz
 from keras_vit_scale.data.pipeline import eval_batches, train_batches
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform
 from keras_vit_scale.data.replacing import ReplaceBad, TooManyBadImagesError
+from keras_vit_scale.data.resizing import resize
 from keras_vit_scale.data.shards import BadShardError
 from keras_vit_scale.data.sources import ArraySource, Source, Subset, digits
 from keras_vit_scale.data.splits import hold_out, hold_out_classes
@@ -67,6 +68,7 @@ __all__ = [
     "perceptual_hash",
     "read_exclusions",
     "read_image",
+    "resize",
     "subset",
     "train_batches",
 ]

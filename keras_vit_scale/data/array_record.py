@@ -25,7 +25,8 @@ class ArrayRecordShards(EncodedSource):
 
     Args:
         shards: A path, a pattern such as "train-*", or a list of them.
-        image, label, class_names, bad_shards, orientation, max_pixels: As for `TFRecordShards`.
+        image, label, class_names, bad_shards: As for `TFRecordShards`.
+        orientation, max_pixels, fast: As for `read_image`.
 
     Raises:
         BadShardError: A `ValueError`, naming a file that is damaged or holds other records.
@@ -45,8 +46,9 @@ class ArrayRecordShards(EncodedSource):
         bad_shards: str = "error",
         orientation: str = "ignore",
         max_pixels: int = MAX_PIXELS,
+        fast: bool = False,
     ):
-        super().__init__(orientation, max_pixels)
+        super().__init__(orientation, max_pixels, fast)
         self.image, self.label = image, label
         files = find_shards(shards, "'train-*.array_record'")
         if remote := [file for file in files if "://" in file]:

@@ -30,7 +30,7 @@ class HuggingFaceDataset(EncodedSource):
         split: Which split of a `DatasetDict`.
         image, label: Names of the columns: `Image`, and `ClassLabel`, integers, or lists of them.
         class_names: The classes; by default those of the `ClassLabel`.
-        orientation, max_pixels: As for `read_image`.
+        orientation, max_pixels, fast: As for `read_image`.
 
     Raises:
         ImportError: If pyarrow is not installed.
@@ -50,8 +50,9 @@ class HuggingFaceDataset(EncodedSource):
         class_names: Sequence[str] | None = None,
         orientation: str = "ignore",
         max_pixels: int = MAX_PIXELS,
+        fast: bool = False,
     ):
-        super().__init__(orientation, max_pixels)
+        super().__init__(orientation, max_pixels, fast)
         self.folder, self.image = _split_folder(Path(folder), split), image
         state, info = (_json(self.folder / n) for n in ("state.json", "dataset_info.json"))
         if state.get("_indices_data_files") or state.get("_indices_files"):
@@ -115,7 +116,7 @@ class ParquetShards(EncodedSource):
         class_names: The classes; by default those that Hugging Face's `ClassLabel` names, or
             else as many numbers as the largest label asks for.
         bad_shards: "error", or "skip" damaged files, with a warning that counts them.
-        orientation, max_pixels: As for `read_image`.
+        orientation, max_pixels, fast: As for `read_image`.
 
     Raises:
         ImportError: If pyarrow is not installed.
@@ -135,8 +136,9 @@ class ParquetShards(EncodedSource):
         bad_shards: str = "error",
         orientation: str = "ignore",
         max_pixels: int = MAX_PIXELS,
+        fast: bool = False,
     ):
-        super().__init__(orientation, max_pixels)
+        super().__init__(orientation, max_pixels, fast)
         self.image = image
         files = find_shards(shards, "'train-*.parquet'")
         self.shards, read = read_shards(

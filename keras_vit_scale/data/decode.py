@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from keras_vit_scale.checks import check_one_of, check_positive_integers
+from keras_vit_scale.data.fast import check_fast, decode_jpeg
 from keras_vit_scale.data.orientation import ORIENTATIONS, as_stored, stored_orientation, upright
 
 #: Pixels of an image at most, by default: as many as take a quarter of a gibibyte in RGB. No
@@ -63,7 +64,11 @@ class BadImageError(ValueError):
 
 
 def read_image(
-    path: str | Path, *, orientation: str = "ignore", max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    *,
+    orientation: str = "ignore",
+    max_pixels: int = MAX_PIXELS,
+    fast: bool = False,
 ) -> np.ndarray:
     """An image file as RGB, uint8, (H, W, 3).
 
@@ -80,6 +85,7 @@ def read_image(
             people see them.
         max_pixels: Refuse an image of more pixels when its header is read, before any of
             them is decoded. By default 89,478,485, which take 256 MiB as RGB.
+        fast: Decode JPEGs by simplejpeg (extra `fast`), to the same pixels.
 
     Raises:
         BadImageError: A `ValueError`, if the file is none of these, is damaged, truncated,
@@ -87,6 +93,7 @@ def read_image(
         OSError: If the fault is not the file's: its folder is missing or closed to us, or
             the disk fails.
         ValueError: If an option is unknown.
+        ImportError: If `fast` is asked for and the extra not installed.
 
     Example:
 
@@ -99,17 +106,22 @@ def read_image(
     >>> image.shape, image[0, 0].tolist()
     ((2, 3, 3), [0, 255, 255])
     """
-    check_reading(orientation, max_pixels)
+    check_reading(orientation, max_pixels, fast)
     _check_pillow()
     path = Path(path)
     # A file and not its path, with which Pillow would map some formats into memory: such a
     # process dies if the file shrinks.
     with _open(path) as file:
-        return _decoded(file, path, orientation, max_pixels)
+        return _decoded(file, path, orientation, max_pixels, fast)
 
 
 def decode_image(
-    encoded: bytes, name: str, *, orientation: str = "ignore", max_pixels: int = MAX_PIXELS
+    encoded: bytes,
+    name: str,
+    *,
+    orientation: str = "ignore",
+    max_pixels: int = MAX_PIXELS,
+    fast: bool = False,
 ) -> np.ndarray:
     """The bytes of an image file as RGB, uint8, (H, W, 3), as `read_image` has them.
 
@@ -122,29 +134,31 @@ def decode_image(
         BadImageError: A `ValueError`, if it is damaged, too large, or no image.
     """
     _check_pillow()
-    return _decoded(io.BytesIO(encoded), name, orientation, max_pixels)
+    return _decoded(io.BytesIO(encoded), name, orientation, max_pixels, fast)
 
 
-def _decoded(file, name, orientation, max_pixels):
+def _decoded(file, name, orientation, max_pixels, fast):
     try:
-        return _decode(file, orientation, max_pixels)
+        return _decode(file, orientation, max_pixels, fast)
     except Exception as error:
         if not _is_of_image(error):
             raise
         raise BadImageError(name, str(error) or type(error).__name__) from error
 
 
-def check_reading(orientation: str, max_pixels: int) -> None:
+def check_reading(orientation: str, max_pixels: int, fast: bool = False) -> None:
     """Refuses what `read_image` would refuse of its options.
 
     Raises:
         ValueError: If one is unknown or out of range.
+        ImportError: If `fast` is asked for and the extra not installed.
     """
     check_one_of(ORIENTATIONS, orientation=orientation)
     check_positive_integers(max_pixels=max_pixels)
+    check_fast(fast)
 
 
-def _decode(file: BinaryIO, orientation: str, max_pixels: int) -> np.ndarray:
+def _decode(file: BinaryIO, orientation: str, max_pixels: int, fast: bool) -> np.ndarray:
     image = _opened(file)
     width, height = image.size
     if width * height > max_pixels:
@@ -154,6 +168,12 @@ def _decode(file: BinaryIO, orientation: str, max_pixels: int) -> np.ndarray:
     # TIFF's is gone once Pillow has loaded it, and has been applied; PNG's may come last.
     tiff = isinstance(image, TiffImageFile)
     turned = stored_orientation(image) if tiff else 1
+    if fast and isinstance(image, JpegImageFile) and image.mode in ("RGB", "L"):
+        file.seek(0)
+        pixels = decode_jpeg(file.read())
+        if pixels is not None:
+            return upright(pixels, stored_orientation(image)) if orientation == "apply" else pixels
+        image = _reopened(file)
     image.load()
     if tiff:
         pixels = _rgb(image)
@@ -175,6 +195,11 @@ def _opened(file: BinaryIO) -> ImageFile.ImageFile:
         if begins.startswith(signature):
             return plugin(file)
     raise ValueError("it is no JPEG, PNG, WebP, GIF, BMP or TIFF")
+
+
+def _reopened(file: BinaryIO) -> ImageFile.ImageFile:
+    file.seek(0)
+    return _opened(file)
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

@@ -15,15 +15,17 @@ class EncodedSource(ABC):
     So a data set has the same pixels in whichever kind of file it lies.
 
     Args:
-        orientation, max_pixels: As for `read_image`.
+        orientation, max_pixels, fast: As for `read_image`.
     """
 
     labels: np.ndarray
     class_names: tuple[str, ...]
 
-    def __init__(self, orientation: str = "ignore", max_pixels: int = MAX_PIXELS):
-        check_reading(orientation, max_pixels)
-        self.orientation, self.max_pixels = orientation, max_pixels
+    def __init__(
+        self, orientation: str = "ignore", max_pixels: int = MAX_PIXELS, fast: bool = False
+    ):
+        check_reading(orientation, max_pixels, fast)
+        self.orientation, self.max_pixels, self.fast = orientation, max_pixels, fast
 
     @abstractmethod
     def encoded(self, index: int) -> bytes:
@@ -46,5 +48,6 @@ class EncodedSource(ABC):
             self.name(index),
             orientation=self.orientation,
             max_pixels=self.max_pixels,
+            fast=self.fast,
         )
         return image, label_at(self.labels, index)

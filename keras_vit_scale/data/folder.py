@@ -2,6 +2,7 @@
 
 import os
 import time
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,13 +40,14 @@ class ImageFolder:
 
     Args:
         root: The folder that holds the folders of the classes.
-        orientation, max_pixels: As for `read_image`.
+        orientation, max_pixels, fast: As for `read_image`.
         links: "refuse" symbolic links that lead out of the folder, or "follow" them: what they
             lead to may be images that are held out elsewhere, or of somebody else.
 
     Raises:
         ValueError: If the folder does not exist, or a class, or the whole, holds no image;
-            a link leads out of it; or an option is unknown.
+            names of classes differ by case alone; a link leads out of it; or an option is
+            unknown.
         BadImageError: From an item, if its file cannot be read.
     """
 
@@ -55,11 +57,12 @@ class ImageFolder:
         *,
         orientation: str = "ignore",
         max_pixels: int = MAX_PIXELS,
+        fast: bool = False,
         links: str = "refuse",
     ):
-        check_reading(orientation, max_pixels)
+        check_reading(orientation, max_pixels, fast)
         check_one_of(LINKS, links=links)
-        self.orientation, self.max_pixels = orientation, max_pixels
+        self.orientation, self.max_pixels, self.fast = orientation, max_pixels, fast
         self.root = Path(root)
         if not self.root.is_dir():
             raise ValueError(f"An image folder must exist. Received: {str(root)!r}")
@@ -80,7 +83,10 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         image = read_image(
-            self.files[index], orientation=self.orientation, max_pixels=self.max_pixels
+            self.files[index],
+            orientation=self.orientation,
+            max_pixels=self.max_pixels,
+            fast=self.fast,
         )
         return image, int(self.labels[index])
 
@@ -95,6 +101,7 @@ class ImageFolder:
                 f"Received: {str(self.root)!r}, which holds no folder"
                 + (", but images; is the folder above it meant?" if loose else "")
             )
+        _refuse_alike(self.root, names)
         files: list[str] = []
         images = []
         for name in names:
@@ -161,11 +168,26 @@ def _images(root, folder, links):
     return sorted(names)
 
 
+def _refuse_alike(root, names):
+    """Refuses names of classes that are one name where case or the way of writing accents is not
+    told apart, as on the disks of many desktops: there two classes would become one."""
+    seen = {}
+    for name in names:
+        plain = unicodedata.normalize("NFC", name).casefold()
+        if plain in seen:
+            raise ValueError(
+                "Classes of an image folder must differ by more than case or the encoding of "
+                "accents: rename or join the folders. "
+                f"Received: {seen[plain]!r} and {name!r} in {str(root)!r}"
+            )
+        seen[plain] = name
+
+
 def _refuse_outside(root, path):
     target = os.path.realpath(path)
     if not Path(target).is_relative_to(os.path.realpath(root)):
         raise ValueError(
             "Symbolic links of an image folder must not lead out of it; if they may, open it with "
-            f"`ImageFolder(root, links='follow')`. Received: {str(path)!r}, which leads to "
+            f"links='follow' (--links follow). Received: {str(path)!r}, which leads to "
             f"{target!r}"
         )

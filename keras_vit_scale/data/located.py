@@ -18,7 +18,7 @@ class LocatedSource(EncodedSource):
         files: The files.
         indices: The index of each, which is shared by all sources of the file.
         taken: Of each file which images, in their order; all by default.
-        orientation, max_pixels: As for `read_image`.
+        orientation, max_pixels, fast: As for `read_image`.
     """
 
     def __init__(

@@ -3,10 +3,11 @@
 import difflib
 from pathlib import Path
 
+from keras_vit_scale.checks import check_one_of
 from keras_vit_scale.data.array_record import ArrayRecordShards
 from keras_vit_scale.data.arrow import HuggingFaceDataset, ParquetShards
 from keras_vit_scale.data.decode import MAX_PIXELS, check_reading
-from keras_vit_scale.data.folder import ImageFolder
+from keras_vit_scale.data.folder import LINKS, ImageFolder
 from keras_vit_scale.data.npz import open_npz
 from keras_vit_scale.data.sources import Source, digits
 from keras_vit_scale.data.tar import TarShards
@@ -34,7 +35,12 @@ SHARDS: dict[str, type[TarShards | TFRecordShards | ArrayRecordShards | ParquetS
 
 
 def open_source(
-    name: str | Path, *, orientation: str = "ignore", max_pixels: int = MAX_PIXELS
+    name: str | Path,
+    *,
+    orientation: str = "ignore",
+    max_pixels: int = MAX_PIXELS,
+    fast: bool = False,
+    links: str = "refuse",
 ) -> Source:
     """The source that a name stands for.
 
@@ -45,12 +51,13 @@ def open_source(
             `TFDSSource` takes it. After these with a colon and after .npz may stand "@" and a
             split; TFDS, which takes "train" otherwise, has slices, as in
             "tfds:cifar10@train[:90%]".
-        orientation, max_pixels: As for `ImageFolder`; those of `.npz` and "digits" are pixels
-            already, and TFDS's are as its decoders would have them.
+        orientation, max_pixels, fast: As for `ImageFolder`; those of `.npz` and "digits" are
+            pixels already, and TFDS's are as its decoders would have them.
+        links: As for `ImageFolder`; other data have none.
 
     Raises:
         ValueError: If it is none of these, what it names is refused, or an option is unknown.
-        ImportError: If TFDS is asked for and not installed.
+        ImportError: If TFDS or `fast` is asked for and not installed.
 
     Example:
 
@@ -58,7 +65,8 @@ def open_source(
     >>> len(open_source("digits"))
     1797
     """
-    check_reading(orientation, max_pixels)
+    check_reading(orientation, max_pixels, fast)
+    check_one_of(LINKS, links=links)
     text, path = str(name), Path(name)
     if text == "digits":
         return digits()
@@ -73,13 +81,15 @@ def open_source(
     if text.startswith("hf:"):
         folder, _, split = text.removeprefix("hf:").partition("@")
         return HuggingFaceDataset(
-            folder, split or None, orientation=orientation, max_pixels=max_pixels
+            folder, split or None, orientation=orientation, max_pixels=max_pixels, fast=fast
         )
     for ending, shards in SHARDS.items():
         if text.endswith(ending):
-            return shards(text, orientation=orientation, max_pixels=max_pixels)
+            return shards(text, orientation=orientation, max_pixels=max_pixels, fast=fast)
     if path.is_dir():
-        return ImageFolder(path, orientation=orientation, max_pixels=max_pixels)
+        return ImageFolder(
+            path, orientation=orientation, max_pixels=max_pixels, fast=fast, links=links
+        )
     if path.is_file() and path.suffix == ".npz":
         return open_npz(path)
     file, _, split = text.rpartition("@")

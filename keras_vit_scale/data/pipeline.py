@@ -1,7 +1,7 @@
 """Batches for `fit` on every backend: a pure function of the seed and the images seen."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from keras_vit_scale.data.augment import Augmentation
 from keras_vit_scale.data.mixture import Part, whose_turn
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform, to_input
 from keras_vit_scale.data.sources import Source
+from keras_vit_scale.data.workers import Workers, check_workers
 
 
 def train_batches(
@@ -26,6 +27,7 @@ def train_batches(
     offset: int = 0,
     augmentation: Augmentation | None = None,
     shard: tuple[int, int] = (0, 1),
+    workers: int = 0,
 ) -> grain.IterDataset:
     """Shuffled, augmented batches for the steps from `start` to `stop`.
 
@@ -49,6 +51,11 @@ def train_batches(
             draws for the images of one host, and mixes them with each other alone.
         shard: This host and the number of hosts. Host h of n gets the rows from h B / n to
             (h + 1) B / n of every batch of B images, and reads no others.
+        workers: Processes that read and transform images, a batch each at a time; 0 for two
+            threads of this process, which wait for each other wherever Python itself works. The
+            batches are the same. Each process imports this package anew and has a copy of the
+            source, and no more than eight batches and one a process are read ahead. A script must
+            begin under `if __name__ == "__main__":`, as for any of Python's processes.
 
     Returns:
         A Grain dataset of (images, labels): float32 (B, H, W, 3) in [-1, 1] and
@@ -58,7 +65,9 @@ def train_batches(
 
     Raises:
         ValueError: If the batch size is no positive integer or no multiple of the hosts, the
-            steps are no range or begin before the first image, or the shard is none.
+            steps are no range or begin before the first image, the shard is none, or the workers
+            are no number.
+        RuntimeError: From a batch, if a process of `workers` died.
 
     Example:
 
@@ -69,6 +78,7 @@ def train_batches(
     ((64, 8, 8, 3), (64,))
     """
     rows = _rows(batch_size, shard)
+    check_workers(workers)
     if start < 0 or (stop is not None and stop < start):
         raise ValueError(f"Steps must be a range from 0 on. Received: start={start}, stop={stop}")
     if start * batch_size + offset < 0:
@@ -79,17 +89,13 @@ def train_batches(
 
     parts = getattr(source, "parts", ())
 
-    def augment(example, rng):
-        image, label = example
-        return transform(image, rng), label
-
     def stream(part, spread):
         # `seed` and not `shuffle(seed=...)`, by which epoch e of seed s would have the permutation
         # of epoch e - 1 of seed s + 1. That alone keeps runs apart; the seed is spread besides
         # because the order of every run that there is follows from it.
         images = grain.MapDataset.source(part).seed(spread).shuffle().repeat()
         # An image's draws follow from its place, and its place from the epoch and its index.
-        return images.random_map(augment)
+        return images.random_map(_Transformed(transform))
 
     spread, *of_parts = map(int, np.random.SeedSequence(seed).generate_state(1 + len(parts)))
     if parts:
@@ -98,8 +104,17 @@ def train_batches(
     else:
         examples = stream(source, spread)
     classes = len(source.class_names)
-    batch = _TrainBatch(examples, batch_size, offset, rows, spread, augmentation, classes)
-    return _threaded(grain.MapDataset.range(start, sys.maxsize if stop is None else stop), batch)
+    read = _TrainBatch(examples, batch_size, offset, rows)
+    steps = grain.MapDataset.range(start, sys.maxsize if stop is None else stop)
+    if augmentation is None:
+        return _ahead(steps, read, workers)
+
+    def augment(step, images, labels):
+        # As an image's draws, a batch's belong to the place of its first image.
+        rng = np.random.default_rng((spread, step * batch_size + offset + rows[0]))
+        return augmentation(images, labels, classes, rng)
+
+    return _ahead(steps, read, workers, augment)
 
 
 def eval_batches(
@@ -109,6 +124,7 @@ def eval_batches(
     *,
     shard: tuple[int, int] = (0, 1),
     pad: bool = False,
+    workers: int = 0,
 ) -> grain.IterDataset:
     """Batches of a source in its order, each image once.
 
@@ -126,6 +142,7 @@ def eval_batches(
         batch_size: Images a step, of all hosts together.
         shard: This host and the number of hosts, as for `train_batches`; several need `pad`.
         pad: Whether to fill the last batch.
+        workers: As for `train_batches`.
 
     Returns:
         A Grain dataset of (images, labels), as `train_batches`; with `pad` of
@@ -133,7 +150,8 @@ def eval_batches(
 
     Raises:
         ValueError: If the batch size is no positive integer or no multiple of the hosts, or
-            the shard is none or needs `pad`.
+            the shard is none or needs `pad`, or the workers are no number.
+        RuntimeError: From a batch, if a process of `workers` died.
 
     Example:
 
@@ -143,35 +161,41 @@ def eval_batches(
     [(1000, 1000), (1000, 797)]
     """
     rows = _rows(batch_size, shard)
+    check_workers(workers)
     if shard[1] > 1 and not pad:
         raise ValueError(
             "Batches for several hosts must be filled, so that all have equally many: pass "
             f"`pad=True`. Received: shard={shard}, pad={pad}"
         )
-    batch = _EvalBatch(source, transform, batch_size, rows, pad)
-    return _threaded(grain.MapDataset.range(-(-len(source) // batch_size)), batch)
+    read = _EvalBatch(source, transform, batch_size, rows, pad)
+    return _ahead(grain.MapDataset.range(-(-len(source) // batch_size)), read, workers)
 
 
 @dataclass(frozen=True)
 class _TrainBatch:
-    """The rows of one host of the batch of a step, ready for `to_input`."""
+    """The rows of one host of the batch of a step, as bytes."""
 
     examples: Any
     batch_size: int
     offset: int
     rows: range
-    spread: int
-    augmentation: Augmentation | None
-    classes: int
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         begin = step * self.batch_size + self.offset
-        images, labels = _stacked([self.examples[begin + row] for row in self.rows])
-        if self.augmentation is None:
-            return images, labels
-        # As an image's draws, a batch's belong to the place of its first image.
-        rng = np.random.default_rng((self.spread, begin + self.rows[0]))
-        return self.augmentation(images, labels, self.classes, rng)
+        return _stacked([self.examples[begin + row] for row in self.rows])
+
+
+@dataclass(frozen=True)
+class _Transformed:
+    """What becomes of an image and its label."""
+
+    transform: TrainTransform
+
+    def __call__(
+        self, example: tuple[np.ndarray, Any], rng: np.random.Generator
+    ) -> tuple[np.ndarray, Any]:
+        image, label = example
+        return self.transform(image, rng), label
 
 
 @dataclass(frozen=True)
@@ -258,12 +282,25 @@ def _stacked(examples: list[tuple[np.ndarray, Any]]) -> tuple[np.ndarray, np.nda
     return images, labels[..., None] if lists else labels
 
 
-def _threaded(steps: grain.MapDataset, batch: _TrainBatch | _EvalBatch) -> grain.IterDataset:
-    """Batches read ahead. Two threads hide the reading; more fight over Python's lock."""
+def _ahead(
+    steps: grain.MapDataset,
+    read: Callable[[int], tuple[np.ndarray, ...]],
+    workers: int,
+    augment: Callable[..., tuple[np.ndarray, ...]] | None = None,
+) -> grain.IterDataset:
+    """Batches read ahead, by two threads or by processes for which threads wait.
+
+    Two threads hide the reading; more fight over Python's lock. Bytes come from processes, a
+    quarter of what the model reads; what augments them, perhaps a backend's layers, stays here.
+    """
+    if workers:
+        read = Workers(read, workers)
 
     def to_model(step):
-        images, *rest = batch(step)
+        images, *rest = read(step)
+        if augment is not None:
+            images, *rest = augment(step, images, *rest)
         return to_input(images), *rest
 
-    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+    options = grain.ReadOptions(num_threads=max(2, workers), prefetch_buffer_size=8 + workers)
     return steps.map(to_model).to_iter_dataset(options)

@@ -1,36 +1,30 @@
 """From images of any size to what a model reads, as functions of one image.
 
-Images are uint8, (H, W, channels). Resizing is Pillow's bilinear filter, which averages
-over the source when it shrinks; sizes are (height, width).
+Images are uint8, (H, W, channels); sizes are (height, width). Filters are those of `resizing`, by
+default Pillow's bilinear one, which averages over the source when it shrinks.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.data.fast import check_fast
+from keras_vit_scale.data.resizing import check_filter, resize
 from keras_vit_scale.models.config import image_shape
 
 #: The paper evaluates a central 224 of a short side of 256.
 MARGIN = 256 / 224
 
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image squashed to `size`."""
-    if image.shape[:2] == tuple(size):
-        return image
-    grey = image.shape[-1] == 1
-    picture = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
-    return resized[..., None] if grey else resized
-
-
-def resize_short(image: np.ndarray, side: int) -> np.ndarray:
+def resize_short(
+    image: np.ndarray, side: int, filter: str = "bilinear", antialias: bool = True
+) -> np.ndarray:
     """The image with its shorter side made `side` and its aspect kept."""
     height, width = image.shape[:2]
     scale = side / min(height, width)
-    return resize(image, (max(side, round(height * scale)), max(side, round(width * scale))))
+    size = max(side, round(height * scale)), max(side, round(width * scale))
+    return resize(image, size, filter, antialias)
 
 
 def central_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -76,7 +70,12 @@ def inception_box(
 
 
 def inception_crop(
-    image: np.ndarray, size: tuple[int, int], rng: np.random.Generator
+    image: np.ndarray,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    filter: str = "bilinear",
+    antialias: bool = True,
+    fast: bool = False,
 ) -> np.ndarray:
     """The part of an image that `inception_box` draws, squashed to `size`.
 
@@ -84,7 +83,8 @@ def inception_crop(
     """
     height, width = image.shape[:2]
     top, left, height, width = inception_box(height, width, rng)
-    return resize(image[top : top + height, left : left + width], size)
+    part = image[top : top + height, left : left + width]
+    return resize(part, size, filter, antialias, fast=fast)
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -103,7 +103,9 @@ def random_shift(image: np.ndarray, pixels: int, rng: np.random.Generator) -> np
 
 def to_input(images: np.ndarray) -> np.ndarray:
     """A batch of values from 0 to 255, (B, H, W, 1 or 3), as float32 RGB in [-1, 1]."""
-    values = images.astype(np.float32) * (2 / 255) - 1
+    # Without arrays in between, which took half of the time.
+    values = np.multiply(images, np.float32(2 / 255), dtype=np.float32)
+    values -= 1
     return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values
 
 
@@ -117,28 +119,40 @@ class TrainTransform:
             by up to `max_shift` pixels) or "none" (squashed to the size).
         flip: Mirror half of the images; the paper does, digits should not.
         max_shift: Pixels for "shift".
+        filter: How it is resized: "bilinear", "bicubic", "lanczos", "box" or "nearest", as
+            `data.resize` says.
+        antialias: Whether the filter grows with the scale where the image shrinks. TensorFlow's
+            training pipelines mostly have "bilinear" without it.
+        fast: Let OpenCV (extra `fast`) resize where it can, for "bilinear" without antialiasing:
+            within one level of 256, in a tenth of the time.
 
     Raises:
         ValueError: If an option is unknown or a number is out of range.
+        ImportError: If `fast` is asked for and the extra not installed.
     """
 
     image_size: int | tuple[int, int]
     crop: str = "inception"
     flip: bool = True
     max_shift: int = 1
+    filter: str = "bilinear"
+    antialias: bool = True
+    fast: bool = False
 
     def __post_init__(self):
         image_shape(self.image_size)
         check_one_of(("inception", "shift", "none"), crop=self.crop)
+        check_filter(self.filter, self.antialias)
+        check_fast(self.fast)
         if self.max_shift < 0:
             raise ValueError(f"`max_shift` must not be negative. Received: {self.max_shift}")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size = image_shape(self.image_size)
         if self.crop == "inception":
-            image = inception_crop(image, size, rng)
+            image = inception_crop(image, size, rng, self.filter, self.antialias, self.fast)
         else:
-            image = resize(image, size)
+            image = resize(image, size, self.filter, self.antialias, fast=self.fast)
             if self.crop == "shift":
                 image = random_shift(image, self.max_shift, rng)
         return random_flip(image, rng) if self.flip else image
@@ -156,6 +170,8 @@ class EvalTransform:
             the size, nothing cut off).
         margin: What stands for 256/224: sides before the crop over sides after it.
             The paper's fine-tuned models use 448/384.
+        filter, antialias: How it is resized, as for `TrainTransform`. Take what the model was
+            trained or published with.
 
     Raises:
         ValueError: If an option is unknown or the margin is less than 1.
@@ -171,21 +187,24 @@ class EvalTransform:
     image_size: int | tuple[int, int]
     resize: str = "short"
     margin: float = MARGIN
+    filter: str = "bilinear"
+    antialias: bool = True
 
     def __post_init__(self):
         image_shape(self.image_size)
         check_one_of(("short", "squash", "none"), resize=self.resize)
+        check_filter(self.filter, self.antialias)
         # Below infinity, and no NaN.
         if not 1 <= self.margin < float("inf"):
             raise ValueError(f"`margin` must be at least 1. Received: margin={self.margin!r}")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        size = image_shape(self.image_size)
+        size, how = image_shape(self.image_size), (self.filter, self.antialias)
         if self.resize == "none":
-            return resize(image, size)
+            return resize(image, size, *how)
         height, width = (round(side * self.margin) for side in size)
         if self.resize == "short":
-            image = resize_short(image, max(height, width))
+            image = resize_short(image, max(height, width), *how)
         else:
-            image = resize(image, (height, width))
+            image = resize(image, (height, width), *how)
         return central_crop(image, size)

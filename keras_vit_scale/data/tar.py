@@ -34,7 +34,7 @@ class TarShards(LocatedSource):
             or "json:KEY", a value of a JSON file: a number, a name, or a list of these.
         class_names: The classes; by default as many numbers as the largest label asks for.
         bad_shards: "error", or "skip" damaged shards, with a warning that counts them.
-        orientation, max_pixels: As for `read_image`.
+        orientation, max_pixels, fast: As for `read_image`.
 
     Raises:
         BadShardError: A `ValueError`, naming a shard that is truncated, damaged, compressed or
@@ -55,6 +55,7 @@ class TarShards(LocatedSource):
         bad_shards: str = "error",
         orientation: str = "ignore",
         max_pixels: int = MAX_PIXELS,
+        fast: bool = False,
     ):
         ending, colon, key = label.partition(":")
         if not ending or bool(key) != (ending == "json") or bool(colon) != bool(key):
@@ -67,7 +68,7 @@ class TarShards(LocatedSource):
             lambda file: _index(file, ending),
             bad_shards,
         )
-        super().__init__(files, indices, orientation=orientation, max_pixels=max_pixels)
+        super().__init__(files, indices, orientation=orientation, max_pixels=max_pixels, fast=fast)
         values = numbered(
             self.label_texts(), class_names, self.name, partial(_value, key=key) if key else str
         )

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.data.crc32c import crc32c, masked
 from keras_vit_scale.data.decode import MAX_PIXELS
 from keras_vit_scale.data.example import parse_example
 from keras_vit_scale.data.labels import check_labels
@@ -25,8 +27,9 @@ class TFRecordShards(LocatedSource):
     TFRecord has no index. So each file is read through once, which finds the bytes of each image
     and its label; the index is kept in `$KERAS_VIT_SCALE_CACHE` or `~/.cache/keras_vit_scale`.
     Then any image is read by itself, on a disk or in a bucket. Examples come in the order of the
-    files and within them. TensorFlow is not needed. Checksums are not verified: a length that is
-    wrong leads to no record, and decoders notice most of what is wrong with an image.
+    files and within them. TensorFlow is not needed. Checksums are verified where it is asked for;
+    otherwise a length that is wrong leads to no record, and decoders notice most of what is wrong
+    with an image.
 
     Args:
         shards: A path, a pattern such as "train-*", a URL of either, or a list of them.
@@ -34,7 +37,9 @@ class TFRecordShards(LocatedSource):
             name of a class, or several of these.
         class_names: The classes; by default as many numbers as the largest label asks for.
         bad_shards: "error", or "skip" damaged files, with a warning that counts them.
-        orientation, max_pixels: As for `read_image`.
+        checksums: "ignore", or "verify" those of every record when a file is read through, at
+            some tens of megabytes a second; a file with a wrong one is damaged.
+        orientation, max_pixels, fast: As for `read_image`.
 
     Raises:
         BadShardError: A `ValueError`, naming a file that is truncated, damaged, compressed, or
@@ -53,25 +58,34 @@ class TFRecordShards(LocatedSource):
         label: str = "label",
         class_names: Sequence[str] | None = None,
         bad_shards: str = "error",
+        checksums: str = "ignore",
         orientation: str = "ignore",
         max_pixels: int = MAX_PIXELS,
+        fast: bool = False,
     ):
+        check_one_of(("ignore", "verify"), checksums=checksums)
         found = find_shards(shards, "'train-*.tfrecord'")
-        files, indices = index_tfrecords(found, image, label, bad_shards)
-        super().__init__(files, indices, orientation=orientation, max_pixels=max_pixels)
+        verify = checksums == "verify"
+        files, indices = index_tfrecords(found, image, label, bad_shards, verify)
+        super().__init__(files, indices, orientation=orientation, max_pixels=max_pixels, fast=fast)
         values = numbered(self.label_texts(), class_names, self.name, json.loads)
         self.labels, self.class_names = check_labels(values, class_names, len(self._sizes))
 
 
 def index_tfrecords(
-    files: Sequence[str], image: str, label: str, bad_shards: str = "error"
+    files: Sequence[str],
+    image: str,
+    label: str,
+    bad_shards: str = "error",
+    verify: bool = False,
 ) -> tuple[list[str], list[dict[str, np.ndarray]]]:
     """The files that can be read and the index of each; the text of a label is JSON."""
-    kind = f"tfrecord-{image}-{label}".replace("/", "_")
-    return index_shards(kind, files, lambda file: _index(file, image, label), bad_shards)
+    # What was indexed without is not verified.
+    kind = f"tfrecord{'-verified' if verify else ''}-{image}-{label}".replace("/", "_")
+    return index_shards(kind, files, lambda file: _index(file, image, label, verify), bad_shards)
 
 
-def _index(file, image, label):
+def _index(file, image, label, verify=False):
     """Where each record's image lies in the file, and its label."""
     offsets, sizes, labels, place = [], [], [], 0
     with open_shard(file) as stream:
@@ -83,7 +97,11 @@ def _index(file, image, label):
             if place + _HEADER + size + _FOOTER > end:
                 raise BadShardError(file, _not_a_record(header, place, end))
             record = stream.read(size)
-            stream.seek(_FOOTER, os.SEEK_CUR)
+            footer = stream.read(_FOOTER)
+            if verify and not (
+                _is_checksum(header[8:], header[:8]) and _is_checksum(footer, record)
+            ):
+                raise BadShardError(file, f"the record at byte {place} has another checksum")
             try:
                 encoded, said = image_and_label(record, image, label)
             except ValueError as error:
@@ -95,6 +113,10 @@ def _index(file, image, label):
     if not sizes:
         raise BadShardError(file, "it holds no record")
     return located((f"record {i}" for i in range(len(sizes))), offsets, sizes, labels)
+
+
+def _is_checksum(stored, data):
+    return struct.unpack("<I", stored)[0] == masked(crc32c(data))
 
 
 def _not_a_record(header, place, end):

@@ -23,8 +23,10 @@ from keras_vit_scale.formats import check_format, with_format
 MEMBER = "keras_vit_scale.json"
 KEYS = {"format", "transform", "class_names", "activation", "orientation"}
 
-#: What a file says of itself since a later format than the first, and what the first meant.
+#: What a file says of itself since a later format than the first, and what the first meant; and
+#: what its preprocessing says since the third.
 LATER = {"orientation": "ignore"}
+LATER_TRANSFORM = {"filter": "bilinear", "antialias": True}
 
 #: Bytes of the member that are read at most; 29,593 long names take 3 MB.
 LARGEST = 2**25
@@ -149,6 +151,8 @@ def _read_settings(path):
             f"{MEMBER!r} must hold {sorted(KEYS)}. "
             f"Received: {sorted(settings)[:20]} in {str(path)!r}"
         )
+    if settings["format"] < 3 and isinstance(settings["transform"], dict):
+        settings["transform"] = LATER_TRANSFORM | settings["transform"]
     return settings
 
 
@@ -160,4 +164,5 @@ def _transform(values: Any) -> EvalTransform:
     if type(margin) not in (int, float):
         raise ValueError(f"`margin` must be a number. Received: margin={margin!r}")
     # JSON has lists for tuples.
-    return EvalTransform(tuple(size) if isinstance(size, list) else size, values["resize"], margin)
+    values = values | {"image_size": tuple(size) if isinstance(size, list) else size}
+    return EvalTransform(**values)

@@ -102,6 +102,13 @@ class TrainConfig:
     them. The model keeps it."""
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
+    fast: bool = False
+    """Decode JPEGs by simplejpeg, to the same pixels, and resize training images by OpenCV where
+    the filter is bilinear without antialiasing, to within one level (extra fast)."""
+    links: Literal["refuse", "follow"] = "refuse"
+    """Symbolic links that lead out of a folder of images: an error, or followed."""
+    exclude: Annotated[str | None, arg(metavar="FILE")] = None
+    """Leave out the images of this list, which dedup wrote for these data: excluded.parquet."""
 
     crop: Literal["inception", "shift", "none"] = "inception"
     """Training crop: the paper's, or squashed and moved by a pixel or so, or only squashed."""
@@ -120,6 +127,11 @@ class TrainConfig:
     or squashed."""
     margin: float = MARGIN
     """That margin: sides before the central crop over sides after it, by default 8/7."""
+    filter: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = "bilinear"
+    """How images are resized, for training and evaluation. The model keeps it."""
+    antialias: bool = True
+    """Whether that filter grows with the scale where an image shrinks, so that every pixel
+    counts. TensorFlow's does not unless it is asked to."""
 
     pooling: Literal["map", "gap", "token"] = "map"
     """How the tokens become one vector."""
@@ -333,7 +345,15 @@ class TrainConfig:
 
     def train_transform(self) -> TrainTransform:
         """Preprocessing of the training images."""
-        return TrainTransform(self.image_size, self.crop, self.flip, self.max_shift)
+        return TrainTransform(
+            self.image_size,
+            self.crop,
+            self.flip,
+            self.max_shift,
+            self.filter,
+            self.antialias,
+            self.fast,
+        )
 
     def augmentation(self) -> Augmentation | None:
         """Augmentation of the batches, or `None`."""
@@ -343,7 +363,7 @@ class TrainConfig:
 
     def eval_transform(self) -> EvalTransform:
         """Preprocessing for evaluation, which the model keeps."""
-        return EvalTransform(self.image_size, self.resize, self.margin)
+        return EvalTransform(self.image_size, self.resize, self.margin, self.filter, self.antialias)
 
     def plan(self, images: int) -> Plan:
         """This run's durations in steps, for so many training images.

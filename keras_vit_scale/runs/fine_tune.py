@@ -109,6 +109,13 @@ class FineTune:
     them. The model keeps it."""
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
+    fast: bool = False
+    """Decode JPEGs by simplejpeg, to the same pixels, and resize training images by OpenCV where
+    the filter is bilinear without antialiasing, to within one level (extra fast)."""
+    links: Literal["refuse", "follow"] = "refuse"
+    """Symbolic links that lead out of a folder of images: an error, or followed."""
+    exclude: Annotated[str | None, arg(metavar="FILE")] = None
+    """Leave out the images of this list, which dedup wrote for these data: excluded.parquet."""
 
     crop: Annotated[
         Literal["inception", "shift", "none"] | None, arg(metavar="{inception,shift,none}")
@@ -132,6 +139,11 @@ class FineTune:
     its centre, or squashed (by default for vtab)."""
     margin: float = 448 / 384
     """That margin: sides before the central crop over sides after it."""
+    filter: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = "bilinear"
+    """How images are resized, for training and evaluation. The model keeps it."""
+    antialias: bool = True
+    """Whether that filter grows with the scale where an image shrinks, so that every pixel
+    counts. TensorFlow's does not unless it is asked to."""
 
     dropout: float = 0.0
     """Part of the activations dropped in training."""

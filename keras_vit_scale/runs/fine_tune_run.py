@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_vit_scale.atomic import write_text
-from keras_vit_scale.data import Source, open_source
+from keras_vit_scale.data import Source
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.formats import read_json, write_json
 from keras_vit_scale.models import architecture
 from keras_vit_scale.runs.config import FREE, TrainConfig
 from keras_vit_scale.runs.fine_tune import FineTune
-from keras_vit_scale.runs.images import open_data
+from keras_vit_scale.runs.images import open_data, open_named
 from keras_vit_scale.runs.run import RunDivergedError, RunError, check_folder, train
 from keras_vit_scale.runs.start import open_start
 from keras_vit_scale.training.progress import Progress
@@ -136,7 +136,7 @@ def open_test(name: str, classes: tuple[str, ...], recipe: FineTune) -> Source:
     Raises:
         ValueError: If they cannot be read, or have other classes than the training images.
     """
-    source = open_source(name, orientation=recipe.orientation, max_pixels=recipe.max_pixels)
+    source = open_named(name, recipe)
     if source.class_names != classes:
         raise ValueError(
             "Test images must have the classes of the training images, in their order. "

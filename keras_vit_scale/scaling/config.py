@@ -18,7 +18,9 @@ from keras_vit_scale.checks import (
 )
 from keras_vit_scale.data import EvalTransform, TrainTransform
 from keras_vit_scale.data.decode import MAX_PIXELS, check_reading
+from keras_vit_scale.data.folder import LINKS
 from keras_vit_scale.data.replacing import bad_limit
+from keras_vit_scale.data.resizing import check_filter
 from keras_vit_scale.models import ViTConfig, preset
 from keras_vit_scale.optimizers import head_and_body
 from keras_vit_scale.optimizers.decay import check_decay
@@ -70,6 +72,11 @@ class DataConfig:
     """Whether to mirror half of the training images."""
     max_shift: int = 1
     """Pixels that the crop "shift" moves an image at most."""
+    filter: str = "bilinear"
+    """How images are resized, for training and the probe: "bilinear", "bicubic", "lanczos", "box"
+    or "nearest"."""
+    antialias: bool = True
+    """Whether that filter grows with the scale where an image shrinks."""
     bad_images: str = "error"
     """Files of folders that cannot be read: "error", or "replace" them by other images and list
     them in bad_images.csv."""
@@ -79,13 +86,22 @@ class DataConfig:
     """EXIF's orientation of image files: "ignore", pixels as they are stored, or "apply" it."""
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
+    fast: bool = False
+    """Decode JPEGs by simplejpeg, and resize training images by OpenCV where the filter is
+    bilinear without antialiasing (extra `fast`)."""
+    links: str = "refuse"
+    """Symbolic links that lead out of a folder of images: "refuse" or "follow" them."""
+    exclude: str | None = None
+    """A list of images of `upstream` to leave out, which dedup wrote for it."""
     stratified: bool = False
     """Whether `data_sizes` of a study take from each class its share."""
 
     def __post_init__(self):
         check_one_of(("error", "replace"), bad_images=self.bad_images)
         bad_limit(self.max_bad, images=1)
-        check_reading(self.orientation, self.max_pixels)
+        check_reading(self.orientation, self.max_pixels, self.fast)
+        check_one_of(LINKS, links=self.links)
+        check_filter(self.filter, self.antialias)
         for name in ("held_out", "validation"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -276,11 +292,16 @@ class StudyConfig:
     def train_transform(self) -> TrainTransform:
         """Preprocessing of the training images."""
         d = self.data
-        return TrainTransform(self.image_size, d.crop, d.flip, d.max_shift)
+        return TrainTransform(
+            self.image_size, d.crop, d.flip, d.max_shift, d.filter, d.antialias, d.fast
+        )
 
     def probe_transform(self) -> EvalTransform:
         """Preprocessing of the probe's images."""
-        return EvalTransform(self.image_size, self.probe.resize)
+        d = self.data
+        return EvalTransform(
+            self.image_size, self.probe.resize, filter=d.filter, antialias=d.antialias
+        )
 
 
 def folder_name(size: str, shape: ViTConfig) -> str:

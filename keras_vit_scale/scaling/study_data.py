@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_vit_scale.data import (
+    Excluding,
     ReplaceBad,
     Source,
     hold_out,
     hold_out_classes,
-    open_source,
     subset,
 )
 from keras_vit_scale.data.labels import check_single
 from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.evaluation import FewShot
-from keras_vit_scale.runs.images import check_for_files
+from keras_vit_scale.runs.images import check_for_files, open_named
 from keras_vit_scale.scaling.config import StudyConfig
 
 
@@ -47,14 +47,15 @@ def open_data(config: StudyConfig, ledger: Path | None = None) -> StudyData:
 
     Raises:
         ValueError: If the data cannot be read, a class has too few examples, options of image
-            files are given and there are none, or a data size is no part of the images.
+            files are given and there are none, the exclusion list is of other data, or a data
+            size is no part of the images.
     """
     d, p = config.data, config.probe
     names = (d.upstream, *d.downstream)
-    opened = [
-        open_source(name, orientation=d.orientation, max_pixels=d.max_pixels) for name in names
-    ]
+    opened = [open_named(name, d) for name in names]
     check_for_files(d, dict(zip(names, opened, strict=True)))
+    if d.exclude is not None:
+        opened[0] = Excluding(opened[0], d.exclude)
     for source in opened:
         check_single(source.labels, "a study")
     limit = bad_limit(d.max_bad, sum(map(len, opened)))

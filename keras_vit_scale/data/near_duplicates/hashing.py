@@ -93,7 +93,8 @@ def perceptual_hash(image: np.ndarray) -> np.ndarray:
 def hashes_of(thumbnails: np.ndarray) -> np.ndarray:
     """The hashes, uint8 (..., 32), of thumbnails, uint8 (..., 32, 32)."""
     frequencies = dctn(thumbnails.astype(np.float32), axes=(-2, -1))
-    return np.packbits(frequencies[..., *FREQUENCIES] > 0, axis=-1)
+    # A hash's bytes lie together, whatever the order that indexing left.
+    return np.ascontiguousarray(np.packbits(frequencies[..., *FREQUENCIES] > 0, axis=-1))
 
 
 def mirrored(hashes: np.ndarray) -> np.ndarray:
