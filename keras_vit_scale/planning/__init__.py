@@ -2,6 +2,7 @@
 
 from keras_vit_scale.planning.accelerators import (
     ACCELERATORS,
+    TYPICAL_MFU,
     Accelerator,
     accelerator,
     recognised,
@@ -10,7 +11,9 @@ from keras_vit_scale.planning.accelerators import (
 from keras_vit_scale.planning.collectives import Collective
 from keras_vit_scale.planning.compute import TPUV3_CORE_FLOPS, tpuv3_core_days
 from keras_vit_scale.planning.costs import training_costs
+from keras_vit_scale.planning.estimate import Estimate, Estimator, estimate
 from keras_vit_scale.planning.flops import forward_flops, training_flops
+from keras_vit_scale.planning.memory import Memory
 from keras_vit_scale.planning.parameters import parameters
 from keras_vit_scale.planning.step import (
     CompiledStep,
@@ -28,15 +31,20 @@ __all__ = [
     "ACCELERATORS",
     "TPUV3_CORE_FLOPS",
     "TPU_KINDS",
+    "TYPICAL_MFU",
     "Accelerator",
     "Collective",
     "CompiledStep",
+    "Estimate",
+    "Estimator",
     "LoweredStep",
+    "Memory",
     "OutOfMemoryError",
     "StepMemory",
     "StepPlan",
     "accelerator",
     "compile_step",
+    "estimate",
     "forward_flops",
     "lower_step",
     "parameters",
