@@ -65,7 +65,7 @@ def test_state_is_that_of_a_built_optimizer(optimizer):
     built.build(model.trainable_variables)
     told = estimate(TINY, 1, **OPTIONS, optimizer=optimizer)
     assert told.memory.optimizer == sum(
-        np.prod(v.shape, dtype=int) * (2 if "16" in str(v.dtype) else 4) for v in built.variables
+        np.prod(v.shape, dtype=int) * int(str(v.dtype)[-2:]) // 8 for v in built.variables
     )
     assert told.memory.parameters == 4 * model.count_params()
     assert not given.built

@@ -13,6 +13,7 @@ from keras_vit_scale.planning.compute import TPUV3_CORE_FLOPS, tpuv3_core_days
 from keras_vit_scale.planning.costs import training_costs
 from keras_vit_scale.planning.estimate import Estimate, Estimator, estimate
 from keras_vit_scale.planning.flops import forward_flops, training_flops
+from keras_vit_scale.planning.largest_batch import LargestBatch, max_batch
 from keras_vit_scale.planning.memory import Memory
 from keras_vit_scale.planning.parameters import parameters
 from keras_vit_scale.planning.step import (
@@ -37,6 +38,7 @@ __all__ = [
     "CompiledStep",
     "Estimate",
     "Estimator",
+    "LargestBatch",
     "LoweredStep",
     "Memory",
     "OutOfMemoryError",
@@ -47,6 +49,7 @@ __all__ = [
     "estimate",
     "forward_flops",
     "lower_step",
+    "max_batch",
     "parameters",
     "presets_table",
     "recognised",
