@@ -84,8 +84,8 @@ def test_half_precision_keeps_the_types_of_its_policy():
 
 def test_an_optimizer_is_asked_once_a_shape():
     slots = Slots(kvs.AdamW())
-    assert slots((3, 5), "float32", stacked=True) is slots((3, 5), "float32", stacked=True)
-    assert slots((3, 5), "float32", stacked=False) == [((3, 5), 2), ((3, 5), 4)]
+    assert slots((3, 5), "float32", stacked=False) is slots((3, 5), "float32", stacked=False)
+    assert slots((3, 5), "float32", stacked=True) == [((3, 5), 2), ((3, 5), 4)]
 
 
 def test_a_stacked_weight_is_factored_as_its_blocks_are():

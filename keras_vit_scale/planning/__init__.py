@@ -16,6 +16,8 @@ from keras_vit_scale.planning.flops import forward_flops, training_flops
 from keras_vit_scale.planning.largest_batch import LargestBatch, max_batch
 from keras_vit_scale.planning.memory import Memory
 from keras_vit_scale.planning.parameters import parameters
+from keras_vit_scale.planning.shapes import FIGURE_8, Setting, search_shapes
+from keras_vit_scale.planning.shapes_picture import draw_shapes
 from keras_vit_scale.planning.step import (
     CompiledStep,
     LoweredStep,
@@ -30,6 +32,7 @@ from keras_vit_scale.planning.topologies import TPU_KINDS, tpu_devices
 
 __all__ = [
     "ACCELERATORS",
+    "FIGURE_8",
     "TPUV3_CORE_FLOPS",
     "TPU_KINDS",
     "TYPICAL_MFU",
@@ -42,10 +45,12 @@ __all__ = [
     "LoweredStep",
     "Memory",
     "OutOfMemoryError",
+    "Setting",
     "StepMemory",
     "StepPlan",
     "accelerator",
     "compile_step",
+    "draw_shapes",
     "estimate",
     "forward_flops",
     "lower_step",
@@ -53,6 +58,7 @@ __all__ = [
     "parameters",
     "presets_table",
     "recognised",
+    "search_shapes",
     "this_accelerator",
     "tpu_devices",
     "tpuv3_core_days",

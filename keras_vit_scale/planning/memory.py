@@ -89,8 +89,10 @@ def _held(
 ) -> tuple[int, int]:
     """Bytes of one device's part of a weight, and of what the optimizer keeps for it."""
     dtype = "float32" if half and weight.part in _WIDE else policy.variable_dtype
-    axes = cuts.axes(weight.path, weight.shape)
-    parts = [cuts.sizes[axis] if axis else 1 for axis in axes]
+    parts = [1] * len(weight.shape)
+    if prod(cuts.sizes.values()) > 1:
+        axes = cuts.axes(weight.path, weight.shape)
+        parts = [cuts.sizes[axis] if axis else 1 for axis in axes]
     found = slots(weight.shape, dtype, stacked=weight.part == "encoder")
     return (
         weight.size * item_size(dtype) // prod(parts),
@@ -108,6 +110,8 @@ def _parts(slot, shape, parts):
 
 def _gathered(blocks: Sequence[Weight], depth: int, half: bool, cuts: Cuts) -> int:
     """Bytes of a block that is cut over the data: its weights, gathered, and their gradients."""
+    if not cuts.fully_sharded:
+        return 0
     cut = [w for w in blocks if DATA in cuts.axes(w.path, w.shape)]
     numbers = sum(w.size // depth * cuts.sizes[DATA] // cuts.share(w.path, w.shape) for w in cut)
     return 2 * numbers * (2 if half else 4)

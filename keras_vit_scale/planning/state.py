@@ -18,6 +18,9 @@ OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
 }
 
+#: Blocks of the stack of which an optimizer is asked; no other axis is likely to be as long.
+_BLOCKS = 37
+
 #: Shape and bytes a number of one array.
 Slot = tuple[tuple[int, ...], int]
 
@@ -56,6 +59,15 @@ class Slots:
 
     def __call__(self, shape: tuple[int, ...], dtype: str, stacked: bool) -> list[Slot]:
         """The slots of a weight of a shape and type; `stacked` if its first axis counts blocks."""
+        if not stacked:
+            return self._asked(shape, dtype, stacked)
+        # Where each slot has the stack's axis, one with more blocks has more of the same.
+        slots = self._asked((_BLOCKS, *shape[1:]), dtype, stacked)
+        if all(slot[:1] == (_BLOCKS,) for slot, _ in slots):
+            return [((shape[0], *slot[1:]), size) for slot, size in slots]
+        return self._asked(shape, dtype, stacked)
+
+    def _asked(self, shape, dtype, stacked):
         key = (shape, dtype, stacked)
         if key not in self._known:
             built = self._built([key])
