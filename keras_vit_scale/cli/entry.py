@@ -127,7 +127,16 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from keras_vit_scale.scaling import StudyError
     from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 
-    return (ValueError, OSError, ImportError, CheckpointError, OwnedError, RunError, StudyError)
+    return (
+        ValueError,
+        OSError,
+        ImportError,
+        NotImplementedError,
+        CheckpointError,
+        OwnedError,
+        RunError,
+        StudyError,
+    )
 
 
 def _one_line(box: str, arguments: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tyro.conf import arg
 
@@ -93,9 +94,7 @@ def estimate(
     tell(f"{size}, a step of {batch_size:,} images on {of_many}", "bold")
     console = Console()
     console.print(
-        table(
-            ("parameters", ""), [(part, f"{n / 1e6:,.2f} M") for part, n in told.parameters.items()]
-        )
+        table(("parameters", ""), [(part, f"{n:,}") for part, n in told.parameters.items()])
     )
     rows = [(kind, f"{n / GIB:,.2f} GiB") for kind, n in vars(told.memory).items()]
     console.print(table(("memory of a device", ""), [*rows, ("total", in_gib(told.memory.total))]))
@@ -111,7 +110,7 @@ def estimate(
             f"{told.device.mfu:.0%} of the peak are reached."
         )
     if training is not None:
-        parts = [f"{steps:,} steps: {training['images']:.3g} images"]
+        parts = [f"{steps:,} steps: {training['images']:,} images"]
         parts.append(f"{training['tpuv3_core_days']:,.3g} TPUv3 core-days at the paper's rate")
         if training["hours"] is not None:
             parts.append(f"{training['hours']:,.3g} hours")
@@ -300,5 +299,5 @@ def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
     for i, name in enumerate(columns):
         made.add_column(name, justify="right" if i else "left")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(escape, row))
     return made
