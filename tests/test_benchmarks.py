@@ -31,11 +31,8 @@ MINIATURES = {
         "| mu/16 | v5e:2x2 | fully sharded x 2 |",
     ),
     "estimates.py": (
-        [
-            *("--presets", "mu/16", "--batches", "2", "--remats", "full"),
-            *("--optimizers", "adafactor", "--only-presets"),
-        ],
-        "| mu/16 | 2 | full | adafactor |",
+        ["--presets", "mu/16", "--batches", "2", "--only-presets"],
+        "| mu/16 | 2 | full | adamw |",
     ),
     "step_memory.py": (
         ["--only-largest", "--largest", "mu/16", "--limit", "3e7", "--classes", "4"],
