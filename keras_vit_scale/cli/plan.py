@@ -227,7 +227,12 @@ def shapes(
     """
     from keras_vit_scale import planning
 
-    axes = {"widths": widths, "depths": depths, "mlp_dims": mlp_dims, "heads": heads}
+    axes: dict[str, Any] = {
+        "widths": widths,
+        "depths": depths,
+        "mlp_dims": mlp_dims,
+        "heads": heads,
+    }
     found = planning.search_shapes(
         None if memory is None else memory * GIB,
         patch=patch,

@@ -85,8 +85,10 @@ def max_batch(
             f"Received: method='run', distribution={distribution!r}"
         )
     rows = 1 if distribution is None else distribution.sizes[DATA]
-    device = estimator.device
-    have = int(memory) if memory is not None else device and usable(device)
+    found_device = estimator.device
+    have = None if found_device is None else usable(found_device)
+    if memory is not None:
+        have = int(memory)
     if have is None and method != "run":
         raise ValueError(
             "It must be known how much memory there is: give `device` or `memory`. Received: "
@@ -97,21 +99,22 @@ def max_batch(
         if method == "estimate":
             return estimator(config, batch).needed
         settings = {**options, "optimizer": estimator.optimizer}
-        return needed(config, batch, device, distribution, **settings)
+        return needed(config, batch, found_device, distribution, **settings)
 
     def fits(batch: int) -> bool:
         if method == "run":
             limit = None if memory is None else have
             return run_trial(config, batch, memory=limit, steps=1, **options).fits
         sizes[batch] = bytes_needed(batch)
-        return sizes[batch] <= have
+        return have is None or sizes[batch] <= have
 
     sizes: dict[int, int] = {}
     step = multiple * rows
     # The compiler and the device are asked near what is expected; the estimate from 1 on.
     start = 1
     if method != "estimate" and have is not None:
-        expected = largest(lambda n: estimator(config, n * step).needed <= have, 1)
+        there = have
+        expected = largest(lambda n: estimator(config, n * step).needed <= there, 1)
         start = max((n for n, fit in expected.items() if fit), default=1)
     found = {n * step: fit for n, fit in largest(lambda n: fits(n * step), start).items()}
     best = max((batch for batch, fit in found.items() if fit), default=0)

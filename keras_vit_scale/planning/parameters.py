@@ -98,5 +98,7 @@ def parameters(
     >>> round(parameters(preset("G/14")) / 1e6)
     1843
     """
-    options = {"pooling": pooling, "num_classes": num_classes, "positions": positions}
-    return sum(weight.size for weight in weights(config, image_size, **options))
+    listed = weights(
+        config, image_size, pooling=pooling, num_classes=num_classes, positions=positions
+    )
+    return sum(weight.size for weight in listed)

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -118,13 +117,15 @@ def search_shapes(
         check_positive(memory=memory)
     if not settings:
         raise ValueError("`settings` must name at least one. Received: settings={}")
-    step = {"num_classes": num_classes, "image_size": image_size}
+    step: dict[str, Any] = {"num_classes": num_classes, "image_size": image_size}
     estimators = {
         name: Estimator(**asdict(setting), **step, device=device)
         for name, setting in settings.items()
     }
     found = next(iter(estimators.values())).device
-    have = int(memory) if memory is not None else found and usable(found)
+    have = None if found is None else usable(found)
+    if memory is not None:
+        have = int(memory)
     if have is None and method != "run":
         raise ValueError(
             "It must be known how much memory there is: give `memory` or `device`. Received: "
@@ -148,7 +149,7 @@ def search_shapes(
         if method == "compile":
             options = {**asdict(settings[name]), **step, "optimizer": estimators[name].optimizer}
             size = needed(config, batch_size, found, None, **options)
-        fits = size <= (have or math.inf)
+        fits = have is None or size <= have
         return {**row, "needed": size, "fits": fits, "images_per_second": told.images_per_second}
 
     pairs = [(config, name) for config in shapes for name in settings]

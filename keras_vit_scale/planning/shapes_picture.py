@@ -1,13 +1,10 @@
 """Shapes that fit, drawn as in the paper's Figure 8: colour says under which, shade how fast."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: Colours of the settings, from the one that needs most: the paper's three first.
 COLOURS = ("#d9791e", "#3f9142", "#2f66b0", "#8a4fa3", "#a03c3c", "#4f8a8b")
@@ -22,7 +19,7 @@ PALEST = 0.4
 MOST_PANELS = 24
 
 
-def draw_shapes(table: pd.DataFrame, path: str | Path | None = None) -> "Figure":
+def draw_shapes(table: pd.DataFrame, path: str | Path | None = None) -> Any:
     """Draws what `search_shapes` found: width by depth, a panel for each MLP width and heads.
 
     A shape has the colour of the first setting under which it fits, and the stronger the more
@@ -33,7 +30,7 @@ def draw_shapes(table: pd.DataFrame, path: str | Path | None = None) -> "Figure"
         path: A file to write, of any form that matplotlib knows by the name's end.
 
     Returns:
-        The figure.
+        A `matplotlib.figure.Figure`.
 
     Raises:
         ValueError: If there are more than six settings or 24 panels.
