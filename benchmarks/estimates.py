@@ -5,9 +5,10 @@
 Each size is planned with three batches. With the smallest, weights and state are most of it, and
 there are three optimizers; with the others, activations are, and there is each `remat`. Then come
 other shapes, types and devices, which the estimate's numbers were fitted to as well, and layouts on
-sixteen devices, of which one number was: what a gathered block takes. Nothing is allocated. A plan takes some seconds; `--plans`
-keeps them, so that a run which was interrupted goes on, and an estimate that was changed is judged
-by the plans that there are.
+sixteen devices, of which one number was: what a gathered block takes. Nothing is allocated.
+
+A plan takes some seconds. `--plans` keeps them, so that a run which was interrupted goes on, and an
+estimate that was changed is judged by the plans that there are.
 """
 
 import argparse
