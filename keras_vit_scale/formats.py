@@ -29,6 +29,7 @@ FORMATS = {
     "results": 1,  # results.json of a run
     "rewinds": 1,  # rewinds.json of a run
     "run": 1,  # config.yaml
+    "shape search": 1,  # shapes.jsonl of a folder in which shapes are sought
     "study": 1,  # study.yaml
     "study result": 1,  # result.json of one of a study's runs
     "test": 1,  # test.json of a fine-tuned model

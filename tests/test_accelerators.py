@@ -27,6 +27,7 @@ def test_peaks_agree_with_what_the_hardware_is_made_of():
         ("H100 PCIe", "bfloat16"): 456 * 512 * 2 * 1.62e9,
         ("RTX 3090", "bfloat16"): 328 * 64 * 2 * 1.695e9,
         ("RTX 4090", "bfloat16"): 512 * 128 * 2 * 2.52e9 / 2,  # half rate for float32 sums
+        ("RTX 5090", "bfloat16"): 680 * 128 * 2 * 2.407e9 / 2,
         # float32 lanes x 2 x boost clock
         ("V100-32GB", "float32"): 5120 * 2 * 1.53e9,
         ("T4", "float32"): 2560 * 2 * 1.59e9,
@@ -36,6 +37,7 @@ def test_peaks_agree_with_what_the_hardware_is_made_of():
         ("H100 SXM", "float32"): 16896 * 2 * 1.98e9,
         ("RTX 3090", "float32"): 10496 * 2 * 1.695e9,
         ("RTX 4090", "float32"): 16384 * 2 * 2.52e9,
+        ("RTX 5090", "float32"): 21760 * 2 * 2.407e9,
     }
     for (name, dtype), flops in arithmetic.items():
         assert accelerator(name).peak(dtype) == pytest.approx(flops, rel=0.03), name
@@ -70,6 +72,7 @@ def test_the_papers_rate_is_below_the_peak_of_a_core():
         ("NVIDIA H100 80GB HBM3", "H100 SXM"), ("NVIDIA H100 PCIe", "H100 PCIe"),
         ("NVIDIA H200", "H200"), ("NVIDIA B200", "B200"),
         ("NVIDIA GeForce RTX 3090", "RTX 3090"), ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA GeForce RTX 5090", "RTX 5090"),
     ],
 )  # fmt: skip
 def test_devices_are_recognised_by_their_reported_names(reported, name):
@@ -96,6 +99,22 @@ def test_every_accelerator_is_whole():
 def test_an_unknown_name_is_refused_with_those_that_come_near(name, near):
     with pytest.raises(ValueError, match=near):
         accelerator(name)
+
+
+def test_the_mfu_of_tpu_v3_is_that_of_the_papers_cost():
+    core = accelerator("TPU v3 core")
+    assert core.mfu * core.peak("bfloat16") == pytest.approx(planning.TPUV3_CORE_FLOPS, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "options", [{"memory": 0}, {"bfloat16": -1.0}, {"mfu": 0}, {"mfu": 1.1}, {"mfu": True}]
+)
+def test_a_row_of_ones_own_is_checked(options):
+    row = {"name": "mine", "float16": None, "bfloat16": 1e12, "float32": None, "memory": 2**30}
+    assert recognised("mine") is None
+    assert planning.Accelerator(**row).mfu == planning.TYPICAL_MFU
+    with pytest.raises(ValueError, match=next(iter(options))):
+        planning.Accelerator(**{**row, **options})
 
 
 def test_an_unknown_type_is_refused():

@@ -30,6 +30,10 @@ MINIATURES = {
         ["--presets", "mu/16", "--topologies", "v5e:2x2", "--classes", "8", "--batch", "2"],
         "| mu/16 | v5e:2x2 | fully sharded x 2 |",
     ),
+    "estimates.py": (
+        ["--presets", "mu/16", "--batches", "2", "--only-presets"],
+        "| mu/16 | 2 | full | adamw |",
+    ),
     "step_memory.py": (
         ["--only-largest", "--largest", "mu/16", "--limit", "3e7", "--classes", "4"],
         "| mu/16 | full |",
@@ -87,7 +91,7 @@ MINIATURES = {
 
 
 #: Compiled by libtpu for devices that are not there.
-FOR_TPUS = ("collectives.py", "step_memory.py")
+FOR_TPUS = ("collectives.py", "estimates.py", "step_memory.py")
 
 
 def run(name, *arguments):

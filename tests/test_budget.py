@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from conftest import numpy_alone
 
-from keras_vit_scale.planning import TPUV3_CORE_FLOPS, training_flops
+from keras_vit_scale.planning import TPUV3_CORE_FLOPS, TYPICAL_MFU, training_flops
 from keras_vit_scale.scaling import parse_budget
-from keras_vit_scale.scaling.budget import TYPICAL_MFU
 
 pytestmark = numpy_alone
 

@@ -15,7 +15,7 @@ from keras_vit_scale import planning
 from keras_vit_scale.distribution import data_parallel, fully_sharded, tensor_parallel
 from keras_vit_scale.optimizers import Adafactor, AdamW, Momentum
 from keras_vit_scale.planning import OutOfMemoryError, compile_step, lower_step, tpu_devices
-from keras_vit_scale.planning.flops import _attention
+from keras_vit_scale.planning.flops import attention_and_mlp_flops
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="only JAX compiles ahead of time"
@@ -70,7 +70,7 @@ def test_flops_are_three_forward_passes(pooling):
 
 def test_rematerialised_blocks_cost_a_forward_pass_without_its_last_product():
     kept, again = (lowered(remat=remat).flops for remat in (None, "full"))
-    projections, products, mlp = _attention(TINY, TOKENS, TOKENS)
+    projections, products, mlp = attention_and_mlp_flops(TINY, TOKENS, TOKENS)
     assert again - kept == BATCH * TINY.depth * (projections + products + mlp // 2)
 
 

@@ -146,7 +146,7 @@ def test_reference_has_every_verb_of_the_command():
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
     page = hook.command_line_page()
-    usages = re.findall(r"^## (.*)\n\n```text\nusage: (keras-vit-scale[a-z ]*)", page, re.M)
+    usages = re.findall(r"^## (.*)\n\n```text\nusage: (keras-vit-scale[a-z -]*)", page, re.M)
     assert [heading for heading, usage in usages] == [usage.strip() for _, usage in usages]
     expected = [" ".join(["keras-vit-scale", *words]) for words in hook.verbs(VERBS)]
     assert [heading for heading, _ in usages] == ["keras-vit-scale", *expected]

@@ -42,6 +42,10 @@ MINIATURES = {
     ),
     "hide_the_largest_size.py": ([EXAMPLES / "fashion_mnist"], "Law without 64x4/7"),
     "fashion_mnist/prepare.py": (["--source", "idx"], "fashion-mnist-test.npz: 3 images"),
+    "shapes_that_fit.py": (
+        ["--widths", "64", "--depths", "2", "--mlp-dims", "128", "--figure", "shapes.png"],
+        "wrote shapes.png",
+    ),
     "near_duplicates.py": ([], "of 28 images are left to train on"),
     "emoji/hierarchy.py": (
         [".", "--vendors", "round", "plain", "--steps", "2", "--size", "16", "--shots", "1"],

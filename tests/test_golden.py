@@ -23,6 +23,7 @@ from keras_vit_scale import cli
 from keras_vit_scale.data import Subset, deduplicate, digits, read_exclusions
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.formats import FORMATS
+from keras_vit_scale.planning import search_shapes
 from keras_vit_scale.runs import fine_tune, load_run_config, train
 from keras_vit_scale.runs.origin import read_origin
 from keras_vit_scale.runs.rewinds import Rewinds
@@ -291,6 +292,22 @@ def exclusions_of(version):
     parquet.write_table(table.replace_schema_metadata(metadata), path)
 
 
+def shape_search():
+    return search_shapes(
+        widths=[4], depths=[1], mlp_dims=[8], heads=[2], image_size=28, folder="shapes"
+    )
+
+
+def shape_search_of(version):
+    path = Path("shapes/shapes.jsonl")
+    if not path.exists():
+        shape_search()
+    about, *rows = path.read_text(encoding="utf-8").splitlines()
+    about = {k: v for k, v in json.loads(about).items() if k != "format"}
+    about |= {} if version is None else {"format": version}
+    path.write_text("\n".join([json.dumps(about), *rows, ""]), encoding="utf-8")
+
+
 RESULT = "study/runs/a_w6_d1/seed-0/steps-00000004/result.json"
 TRUNK = "study/runs/a_w6_d1/seed-0/trunk"
 MANIFEST = "run/checkpoints/step-00000005/manifest.json"
@@ -317,6 +334,7 @@ KINDS = {
     ),
     "rewinds": (rewinds_of, lambda: Rewinds(Path("run/rewinds.json"))),
     "run": (lambda v: number("run/config.yaml", v), lambda: load_run_config("run")),
+    "shape search": (shape_search_of, shape_search),
     "study": (lambda v: number("study/study.yaml", v), lambda: load_config("study/study.yaml")),
     "study result": (lambda v: number(RESULT, v), lambda: collect_results("study")),
     "test": (lambda v: number("fine-tuned/test.json", v), tuned),

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+from keras_vit_scale.distribution.cuts import MIN_SIZE
 from keras_vit_scale.distribution.joining import initialize
-from keras_vit_scale.distribution.layouts import MIN_SIZE, MeshParallel
+from keras_vit_scale.distribution.layouts import MeshParallel
 from keras_vit_scale.distribution.mesh import make_mesh, parse_mesh
 
 

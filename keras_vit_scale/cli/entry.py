@@ -22,6 +22,7 @@ from keras_vit_scale.cli.judge import evaluate, fewshot
 from keras_vit_scale.cli.law import law_fit
 from keras_vit_scale.cli.models import models
 from keras_vit_scale.cli.output import PROGRAM
+from keras_vit_scale.cli.plan import estimate, max_batch, shapes
 from keras_vit_scale.cli.study import study_report, study_run
 from keras_vit_scale.cli.train import train
 from keras_vit_scale.cli.use import embed, predict
@@ -39,6 +40,9 @@ class Group:
 #: What the command can do, in the order that its help lists.
 VERBS: dict[str, Callable[..., None] | Group] = {
     "models": models,
+    "estimate": estimate,
+    "max-batch": max_batch,
+    "shapes": shapes,
     "train": train,
     "branch": branch,
     "finetune": finetune,
@@ -123,7 +127,16 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from keras_vit_scale.scaling import StudyError
     from keras_vit_scale.training.checkpoints.manifest import CheckpointError
 
-    return (ValueError, OSError, ImportError, CheckpointError, OwnedError, RunError, StudyError)
+    return (
+        ValueError,
+        OSError,
+        ImportError,
+        NotImplementedError,
+        CheckpointError,
+        OwnedError,
+        RunError,
+        StudyError,
+    )
 
 
 def _one_line(box: str, arguments: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Training on more than one device: layouts upon `keras.distribution`, on the JAX backend."""
 
+from keras_vit_scale.distribution.cuts import Cuts
 from keras_vit_scale.distribution.joining import initialize
 from keras_vit_scale.distribution.layouts import (
     MeshParallel,
@@ -12,6 +13,7 @@ from keras_vit_scale.distribution.mesh import make_mesh, parse_mesh
 from keras_vit_scale.distribution.table import describe
 
 __all__ = [
+    "Cuts",
     "MeshParallel",
     "data_parallel",
     "describe",

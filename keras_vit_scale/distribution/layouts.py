@@ -4,7 +4,6 @@ Keras' `LayoutMap` leaves what no rule matches whole on every device, and says n
 an error: a kernel of G/14 too many is 160 MB on each of a hundred devices.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -13,24 +12,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit_scale.checks import check_positive_integers
-from keras_vit_scale.distribution.axes import PATTERNS, axes_of
+from keras_vit_scale.distribution.axes import PATTERNS
+from keras_vit_scale.distribution.cuts import FULL, MIN_SIZE, TENSOR, Cuts
 from keras_vit_scale.distribution.mesh import DATA, MODEL, check_backend, make_mesh
 from keras_vit_scale.processes import place
 
-#: Which of a weight's axes are cut, and over which axis of the mesh: heads and MLP width by
-#: tensor parallelism, the width by full sharding. The stack of blocks is never cut: a block's
-#: weights are gathered when its turn comes.
-TENSOR = {"K": MODEL, "M": MODEL}
-FULL = {"D": DATA}
 
-#: Elements below which full sharding leaves a variable whole: gathering it costs more than it is.
-MIN_SIZE = 2**16
-
-Axes = tuple[str | None, ...]
-
-
-class MeshParallel(keras.distribution.ModelParallel):
+class MeshParallel(Cuts, keras.distribution.ModelParallel):
     """A `keras.distribution` whose layouts follow from what the weights' axes count.
 
     It is what `data_parallel`, `fully_sharded` and `tensor_parallel` return: give it to
@@ -73,17 +61,15 @@ class MeshParallel(keras.distribution.ModelParallel):
                 f"A mesh must have the axes {DATA!r} and {MODEL!r}. "
                 f"Received: axis_names={tuple(mesh.axis_names)}"
             )
-        check_positive_integers(min_size=min_size)
+        sizes = dict(zip(mesh.axis_names, mesh.shape, strict=True))
+        Cuts.__init__(self, **sizes, fully_sharded=fully_sharded, min_size=min_size, rules=rules)
         # Each process reads its own rows: Keras can only share out a tf.data.Dataset.
-        super().__init__(
+        keras.distribution.ModelParallel.__init__(
+            self,
             layout_map=keras.distribution.LayoutMap(mesh),
             batch_dim_name=DATA,
             auto_shard_dataset=False,
         )
-        self.sizes = dict(zip(mesh.axis_names, mesh.shape, strict=True))
-        self.fully_sharded, self.min_size = fully_sharded, min_size
-        self.rules = {pattern: tuple(axes) for pattern, axes in (rules or {}).items()}
-        check_rules(self.rules)
         self._scopes: list[Any] = []
 
     @property
@@ -94,57 +80,6 @@ class MeshParallel(keras.distribution.ModelParallel):
             ValueError: If the rows of its devices do not follow each other.
         """
         return rows_of_process(self)
-
-    def axes(self, path: str, shape: Sequence[int]) -> Axes:
-        """The mesh's axis, or `None`, for each axis of a variable.
-
-        Raises:
-            ValueError: If the variable cannot lie so, or nothing says how it should.
-        """
-        for pattern, axes in self.rules.items():
-            if re.fullmatch(pattern, path):
-                return self._checked(path, shape, axes)
-        large = len(shape) > 0 and math.prod(shape) >= self.min_size
-        letters = axes_of(path)
-        if letters is not None and len(letters) == len(shape):
-            cut = {**TENSOR, **(FULL if self.fully_sharded and large else {})}
-            return self._checked(path, shape, tuple(cut.get(letter) for letter in letters))
-        if large and self.fully_sharded:
-            return self._largest(path, shape)
-        if large and self.sizes[MODEL] > 1:
-            raise ValueError(
-                f"A layout must say how each variable of {self.min_size} elements or more lies. "
-                f"Received: {path!r} of shape {tuple(shape)}, which no rule matches. Give one: "
-                f"rules={{{path!r}: {(None,) * len(shape)}}} leaves it whole on each device"
-            )
-        return (None,) * len(shape)
-
-    def _largest(self, path, shape):
-        """Of an unknown variable the largest axis that divides is cut over `data`."""
-        fitting = [i for i, n in enumerate(shape) if n % self.sizes[DATA] == 0]
-        if not fitting:
-            raise ValueError(
-                "Full sharding must find an axis that is a multiple of the mesh's data axis, "
-                f"{self.sizes[DATA]}. Received: {path!r} of shape {tuple(shape)}. A rule leaves it "
-                f"whole on each device: rules={{{path!r}: {(None,) * len(shape)}}}"
-            )
-        axis = max(fitting, key=lambda i: shape[i])
-        return tuple(DATA if i == axis else None for i in range(len(shape)))
-
-    def _checked(self, path, shape, axes):
-        if len(axes) != len(shape):
-            raise ValueError(
-                "A rule must have an entry for each axis of the variable. "
-                f"Received: {axes} for {path!r} of shape {tuple(shape)}"
-            )
-        for size, axis in zip(shape, axes, strict=True):
-            if axis is not None and size % self.sizes[axis]:
-                raise ValueError(
-                    f"An axis that is cut must be a multiple of the mesh's {axis} axis, "
-                    f"{self.sizes[axis]}. Received: {path!r} of shape {tuple(shape)}, laid out as "
-                    f"{axes}. Take a number that divides {size}"
-                )
-        return axes
 
     def get_variable_layout(self, variable: keras.Variable) -> Any:
         """The layout of a variable, as Keras asks for it when the variable is made."""
@@ -286,27 +221,6 @@ def layout_map(mesh: Any, *, fully_sharded: bool = False) -> Any:
     for pattern, letters in PATTERNS.items():
         layouts[pattern] = tuple(cut.get(letter) for letter in letters)
     return layouts
-
-
-def check_rules(rules: Mapping[str, Axes]) -> None:
-    """Refuses rules that cannot be read.
-
-    Raises:
-        ValueError: If a pattern is no regular expression, or an axis none of the mesh's.
-    """
-    for pattern, axes in rules.items():
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(
-                f"A rule's pattern must be a regular expression. Received: {pattern!r} ({error})"
-            ) from error
-        used = [axis for axis in axes if axis is not None]
-        if not set(used) <= {DATA, MODEL} or len(set(used)) < len(used):
-            raise ValueError(
-                f"A rule's axes must be {DATA!r}, {MODEL!r}, each once, or None. "
-                f"Received: {axes} for {pattern!r}"
-            )
 
 
 def rows_of_process(distribution: Any) -> tuple[int, int]:

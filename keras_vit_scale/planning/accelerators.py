@@ -1,4 +1,4 @@
-"""What an accelerator can do at best: FLOP/s and memory, as its maker publishes them."""
+"""What an accelerator can do: FLOP/s and memory at best, and the part of it training reaches."""
 
 import difflib
 import re
@@ -6,17 +6,22 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.checks import check_numbers, check_one_of, check_positive
 
 _T, _GIB = 1e12, 2**30
 
 #: Names of the floating-point types that a peak can be asked for.
 DTYPES = ("float16", "bfloat16", "float32")
 
+#: Part of an accelerator's peak that training is taken to reach (model FLOPs utilization, MFU).
+#: Published for large transformers: 21 to 46 % (Chowdhery et al., arXiv 2204.02311, table 3), and
+#: 55 % for ViT-22B (Dehghani et al., arXiv 2302.05442). Your own is what `Throughput` shows.
+TYPICAL_MFU = 0.4
+
 
 @dataclass(frozen=True)
 class Accelerator:
-    """Published peaks of one accelerator, without structured sparsity.
+    """Published peaks of one accelerator, without structured sparsity; or a row of your own.
 
     Matrix products with float16 or bfloat16 factors are summed in float32, as
     frameworks do. `float32` is what the maker publishes for full float32, so TF32
@@ -32,7 +37,18 @@ class Accelerator:
         float32: FLOP/s, or `None` where the maker publishes none, as for TPUs.
         memory: Bytes, the nominal size; the runtime keeps some of it.
         reported_as: Regular expression for the whole name by which a driver
-            reports the device.
+            reports the device; by default none does.
+        mfu: Part of the peak that training typically reaches: an assumption, for
+            TPU v3 the one that the paper's published cost implies.
+
+    Raises:
+        ValueError: If a number is not positive, or `mfu` not in (0, 1].
+
+    Example:
+
+    >>> from keras_vit_scale.planning import Accelerator
+    >>> Accelerator("mine", None, 200e12, 50e12, memory=48 * 2**30, mfu=0.3).peak("bfloat16")
+    200000000000000.0
     """
 
     name: str
@@ -40,7 +56,14 @@ class Accelerator:
     bfloat16: float | None
     float32: float | None
     memory: int
-    reported_as: str
+    reported_as: str = "(?!)"
+    mfu: float = TYPICAL_MFU
+
+    def __post_init__(self):
+        peaks = {dtype: getattr(self, dtype) for dtype in DTYPES}
+        check_positive(**{dtype: peak for dtype, peak in peaks.items() if peak is not None})
+        check_positive(memory=self.memory)
+        check_numbers("in (0, 1]", lambda value: 0 < value <= 1, mfu=self.mfu)
 
     def peak(self, dtype: str) -> float | None:
         """FLOP/s of matrix products with factors of a type, `None` if there is no such number.
@@ -58,8 +81,8 @@ class Accelerator:
         return getattr(self, dtype)
 
 
-def _tpu(name, bfloat16, memory, reported_as):
-    return Accelerator(name, None, bfloat16 * _T, None, memory * _GIB, reported_as)
+def _tpu(name, bfloat16, memory, reported_as, **options):
+    return Accelerator(name, None, bfloat16 * _T, None, memory * _GIB, reported_as, **options)
 
 
 def _gpu(name, float16, bfloat16, float32, memory, reported_as):
@@ -75,8 +98,9 @@ _TABLE = [
     _tpu("TPU v2 core", 23, 8, r"TPU v2"),
     _tpu("TPU v2", 46, 16, r"TPU v2 chip"),
     # Google Cloud, "TPU v3": 123 TFLOP/s and 32 GiB a chip of two cores.
-    _tpu("TPU v3 core", 61.5, 16, r"TPU v3"),
-    _tpu("TPU v3", 123, 32, r"TPU v3 chip"),
+    # Its part of the peak: 34 TFLOP/s a core (see `compute.py`).
+    _tpu("TPU v3 core", 61.5, 16, r"TPU v3", mfu=0.55),
+    _tpu("TPU v3", 123, 32, r"TPU v3 chip", mfu=0.55),
     # Google Cloud, "TPU v4".
     _tpu("TPU v4", 275, 32, r"TPU v4"),
     # Google Cloud, "TPU v5e".
@@ -109,6 +133,8 @@ _TABLE = [
     _gpu("RTX 3090", 71, 71, 35.6, 24, r"NVIDIA GeForce RTX 3090"),
     # NVIDIA, "Ada GPU Architecture" white paper: products summed in float32.
     _gpu("RTX 4090", 165.2, 165.2, 82.6, 24, r"NVIDIA GeForce RTX 4090"),
+    # NVIDIA, "RTX Blackwell GPU Architecture" white paper: products summed in float32.
+    _gpu("RTX 5090", 209.5, 209.5, 104.8, 32, r"NVIDIA GeForce RTX 5090"),
 ]
 
 #: Accelerators by name.

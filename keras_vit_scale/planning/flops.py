@@ -45,17 +45,17 @@ def forward_flops(
     rows, columns = patch_grid(c, image_size)
     patches = rows * columns
     tokens = patches + (pooling == "token")
-    projections, products, mlp = _attention(c, tokens, tokens)
+    projections, products, mlp = attention_and_mlp_flops(c, tokens, tokens)
     total = 2 * patches * c.patch_size**2 * 3 * c.width
     total += c.depth * (projections + products + mlp)
     if pooling == "map":
-        total += sum(_attention(c, 1, tokens))
+        total += sum(attention_and_mlp_flops(c, 1, tokens))
     if num_classes is not None:
         total += 2 * c.width * num_classes
     return total
 
 
-def _attention(c: ViTConfig, queries: int, tokens: int) -> tuple[int, int, int]:
+def attention_and_mlp_flops(c: ViTConfig, queries: int, tokens: int) -> tuple[int, int, int]:
     """Projections, attention products and MLP of `queries` that attend to `tokens`."""
     projections = 2 * (2 * queries + 2 * tokens) * c.width**2
     products = 2 * 2 * queries * tokens * c.width

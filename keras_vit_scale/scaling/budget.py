@@ -6,12 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
-from keras_vit_scale.planning import ACCELERATORS, TPUV3_CORE_FLOPS, Accelerator
-
-#: Part of an accelerator's peak that training is taken to reach (model FLOPs utilization, MFU).
-#: Published for large transformers: 21 to 46 % (Chowdhery et al., arXiv 2204.02311, table 3), and
-#: 55 % for ViT-22B (Dehghani et al., arXiv 2302.05442). Your own is what `Throughput` shows.
-TYPICAL_MFU = 0.4
+from keras_vit_scale.planning import ACCELERATORS, TPUV3_CORE_FLOPS, TYPICAL_MFU, Accelerator
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 

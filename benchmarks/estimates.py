@@ -1,0 +1,166 @@
+"""How right `planning.estimate` is: against what the compiler for TPUs plans for the same step.
+
+    python benchmarks/estimates.py --out estimates.md
+
+Each size is planned with three batches. With the smallest, weights and state are most of it, and
+there are three optimizers; with the others, activations are, and there is each `remat`. Then come
+other shapes, types and devices, which the estimate's numbers were fitted to as well, and layouts on
+sixteen devices, of which one number was: what a gathered block takes. Nothing is allocated.
+
+A plan takes some seconds. `--plans` keeps them, so that a run which was interrupted goes on, and an
+estimate that was changed is judged by the plans that there are.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import ahead  # noqa: F401  (the backend and its processor)
+from pages import add_out, publish
+
+from keras_vit_scale import ViTConfig, distribution
+from keras_vit_scale.distribution import Cuts
+from keras_vit_scale.planning import estimate, tpu_devices
+
+#: Three batches a size.
+BATCHES = {
+    "S/16": (32, 256, 1024),
+    "B/16": (16, 128, 512),
+    "L/16": (8, 64, 256),
+    "g/14": (4, 16, 64),
+    "G/14": (1, 8, 32),
+}
+OPTIMIZERS = ("adafactor", "adamw", "adam")
+REMATS = ("full", "auto", None)
+
+#: What else there is: size or width, depth, MLP width and heads at patch 14; batch; options.
+OTHERS = [
+    ((512, 100, 2048, 8), 8, {}),
+    ((320, 64, 1280, 5), 64, {}),
+    ((2048, 24, 4096, 16), 8, {}),
+    ("B/16", 64, {"image_size": 384}),
+    ("B/16", 64, {"pooling": "token", "optimizer": "adam"}),
+    ("B/16", 128, {"num_classes": 29_593}),
+    ("L/16", 32, {"dtype": "float32"}),
+    ("L/16", 32, {"dtype": "bfloat16"}),
+    ("L/16", 64, {"remat": "dots"}),
+    ("L/16", 64, {"device": "v3"}),
+    ("L/16", 64, {"device": "v4"}),
+    ("L/16", 64, {"device": "v5e"}),
+    ("L/16", 64, {"device": "v6e"}),
+    ("B/16", 128, {"device": "v6e"}),
+]
+
+#: Layouts on v5e:4x4, and images on all devices together.
+LAYOUTS = [
+    ("data parallel", 64),
+    ("tensor parallel x 2", 64),
+    ("fully sharded", 64),
+    ("fully sharded", 512),
+    ("fully sharded x 2", 64),
+]
+
+
+def layout_of(name):
+    """A layout by name on sixteen devices that are not there."""
+    devices = tpu_devices("v5e:4x4")
+    kind, _, model = name.partition(" x ")
+    if kind == "data parallel":
+        return distribution.data_parallel(devices=devices)
+    if kind == "tensor parallel":
+        return distribution.tensor_parallel(int(model), devices=devices)
+    return distribution.fully_sharded(model=int(model or 1), devices=devices)
+
+
+class Plans:
+    """Bytes that the compiler planned, by step; kept in a file, if there is one."""
+
+    def __init__(self, path):
+        self.path, self.known = path, {}
+        if path is not None and path.exists():
+            self.known = dict(json.loads(line) for line in path.read_text().splitlines())
+
+    def __call__(self, size, batch, layout, options):
+        key = json.dumps([size, batch, layout, options], sort_keys=True)
+        if key not in self.known:
+            shape = size if isinstance(size, str) else ViTConfig(*size, patch_size=14)
+            cut = {} if layout is None else {"distribution": layout_of(layout)}
+            self.known[key] = estimate(shape, batch, **cut, **options, exact=True).compiled
+            if self.path is not None:
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps([key, self.known[key]]) + "\n")
+        return self.known[key]
+
+
+def cuts_of(name):
+    """What `layout_of` cuts, which needs no devices."""
+    kind, _, model = name.partition(" x ")
+    shared = int(model or 1)
+    return Cuts(16 // shared, shared, fully_sharded=kind == "fully sharded")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--presets", nargs="*", default=list(BATCHES))
+    parser.add_argument("--batches", nargs="*", type=int, help="instead of three of each size")
+    parser.add_argument("--only-presets", action="store_true")
+    parser.add_argument("--plans", type=Path, metavar="FILE.jsonl", help="keep the plans here")
+    add_out(parser)
+    arguments = parser.parse_args()
+    plans, lines, differences = Plans(arguments.plans), [], []
+
+    def add(size, batch, cells, layout=None, **options):
+        options = {"dtype": "mixed_bfloat16", "remat": "full", "device": "v5p", **options}
+        shape = size if isinstance(size, str) else ViTConfig(*size, patch_size=14)
+        cuts = None if layout is None else cuts_of(layout)
+        planned = plans(size, batch, layout, options) / 2**30
+        estimated = estimate(shape, batch, distribution=cuts, **options).needed / 2**30
+        differences.append(abs(estimated / planned - 1))
+        name = size if isinstance(size, str) else "{} x {}, MLP {}, {} heads".format(*size)
+        lines.append(
+            f"| {name} | {batch} | {' | '.join(map(str, cells))} | {planned:.2f} | "
+            f"{estimated:.2f} | {estimated / planned - 1:+.1%} |"
+        )
+        print(lines[-1], flush=True)
+
+    def head(columns):
+        titles = [*columns, "planned, GiB", "estimated, GiB", "difference"]
+        lines.extend([f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"])
+
+    def summary():
+        mean, most = statistics.mean(differences), max(differences)
+        lines.extend(["", f"{mean:.1%} in the mean of {len(differences)}, {most:.1%} at most.", ""])
+        differences.clear()
+
+    head(("model", "batch", "remat", "optimizer"))
+    for preset in arguments.presets:
+        batches = arguments.batches or BATCHES[preset]
+        for batch in batches:
+            small = batch == batches[0]
+            for optimizer in OPTIMIZERS if small else OPTIMIZERS[:1]:
+                for remat in REMATS[:1] if small else REMATS:
+                    told = {"remat": remat, "optimizer": optimizer}
+                    add(preset, batch, told.values(), **told)
+    summary()
+    if not arguments.only_presets:
+        head(("model", "batch", "with"))
+        for size, batch, options in OTHERS:
+            add(size, batch, [", ".join(f"{k} {v}" for k, v in options.items())], **options)
+        summary()
+        head(("model", "batch", "on v5e:4x4"))
+        for layout, batch in LAYOUTS:
+            add("G/14", batch, [layout], layout, device="v5e", num_classes=29_568)
+        summary()
+    publish(
+        "Estimates of memory, and what the compiler for TPUs plans",
+        lines,
+        "One device of TPU v5p where nothing else is said, mixed_bfloat16, 224 pixels, 1,000 "
+        "classes; what is planned is counted before code is generated, without the gaps between "
+        "arrays.",
+        arguments.out,
+    )
+
+
+if __name__ == "__main__":
+    main()
