@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_vit_scale import FewShot, load_classifier
 from keras_vit_scale.data import Source, hold_out_classes, open_source
-from keras_vit_scale.evaluation import extract_features
+from keras_vit_scale.evaluation import Classifier, extract_features
 from keras_vit_scale.runs import TrainConfig, model_file, train
 
 #: Kinds of clothes that no run learns.
@@ -52,7 +52,12 @@ class Clothes:
 
     def judge(self, folder: Path) -> dict[str, float]:
         """Accuracies of a finished run: upstream, and few-shot of the other kinds."""
-        classifier = load_classifier(model_file(folder))
+        found = self.judge_model(load_classifier(model_file(folder)))
+        keras.utils.clear_session()
+        return found
+
+    def judge_model(self, classifier: Classifier) -> dict[str, float]:
+        """The same of a model with its preprocessing."""
         model, transform = classifier.model, classifier.transform
         logits = extract_features(model, self.upstream_test, transform, 500)
         # Ten choices of the examples: one alone moves the accuracy by several points.
@@ -61,7 +66,6 @@ class Clothes:
             batch_size=500,
         )  # fmt: skip
         few = [result.accuracy for result in probe(model)]
-        keras.utils.clear_session()
         return {
             "upstream": float((logits.argmax(1) == self.upstream_test.labels).mean()),
             "few-shot": float(np.mean(few)),

@@ -6,8 +6,7 @@
 A small ViT learns six kinds of clothes at every pair of decays, and at every decay of the head with
 each pooling. It is judged on test images of these kinds (upstream) and by a few-shot probe of four
 kinds that it never saw. Each run is a folder: interrupted, the script goes on where it was. 50
-runs;
-half an hour of one core on JAX.
+runs; half an hour of one core on JAX.
 """
 
 import argparse

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_vit_scale.checks import check_positive_integers
 from keras_vit_scale.data import Source
 from keras_vit_scale.evaluation import Classifier
 from keras_vit_scale.models.config import image_grid
@@ -351,6 +352,9 @@ class ViTHyperModel(RunHyperModel):
                 raise ValueError(
                     f"`{name}` must be a list of choices. Received: {name}={self.ranges[name]!r}"
                 )
+        for name in ("head_dim", "patch_size"):
+            sizes = enumerate(self.ranges[name])
+            check_positive_integers(**{f"{name}[{i}]": size for i, size in sizes})
         if all(isinstance(v, list) and len(v) == 1 for v in self.ranges.values()):
             raise ValueError(
                 "A search space needs something to choose: give a range of "

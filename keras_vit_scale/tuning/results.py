@@ -174,7 +174,9 @@ def draw_search(folder: str | Path) -> "matplotlib.figure.Figure":
             f"A picture needs completed trials. Received: {folder}, whose {len(table)} trials "
             "have none"
         )
-    names = [name for name in searched(folder) if name in done and done[name].notna().all()]
+    # With Hyperband's lengths, on which its scores depend too.
+    asked = [*searched(folder), "tuner/epochs"]
+    names = [name for name in asked if name in done and done[name].notna().all()]
     objective, direction = json.loads((Path(folder) / "search.json").read_text(encoding="utf-8"))[
         "objective"
     ]
