@@ -148,7 +148,7 @@ def best_rates(table):
 
 def draw(table, chosen, warmup, shots, path):
     """Accuracies against steps, and the rates below them."""
-    durations = sorted(table["steps"].unique())
+    durations = sorted(table["steps"].unique().tolist())
     figure = matplotlib.figure.Figure(figsize=(11, 6), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
     for schedule, style in (("rsqrt", "C0-"), ("constant", "C1-"), ("linear", "k--")):

@@ -142,9 +142,7 @@ def train(
                 write_text(out / "config.yaml", settings_text(config, "run"))
             meet("begun")
             while True:
-                run = Run(
-                    config, plan, out, model, source, held_out, event, stopping, callbacks
-                )
+                run = Run(config, plan, out, model, source, held_out, event, stopping, callbacks)
                 try:
                     return run.execute(on_progress)
                 except SpikeError as error:
