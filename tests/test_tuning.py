@@ -473,6 +473,24 @@ def test_two_processes_do_not_search_one_folder_alone(search):
     assert search_results(search.folder)["status"].tolist() == ["COMPLETED"]
 
 
+def test_failures_in_a_row_end_a_search_that_then_goes_on(search):
+    space = RecipeHyperModel(RUN, peak=(1e-3, 1e-1))
+
+    def tuner(run_trial):
+        made = search(random_search(objective=space.objective, max_trials=4), space)
+        made.run_trial = run_trial
+        return made
+
+    def fails(trial, **_):
+        raise keras_tuner.errors.FailedTrialError("no images")
+
+    with pytest.raises(SearchError, match=r"3 trials in a row failed, the last by: .*no images"):
+        tuner(fails).search(verbose=0)
+    tuner(lambda trial, **_: {"val_loss": 1.0}).search(verbose=0)
+    # The third is done again, the fourth for the first time.
+    assert search_results(search.folder)["status"].tolist() == ["FAILED"] * 2 + ["COMPLETED"] * 2
+
+
 def test_another_kind_of_search_is_not_taken_over(search):
     search.folder.mkdir()
     (search.folder / "oracle.json").write_text("{}")

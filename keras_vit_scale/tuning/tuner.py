@@ -135,7 +135,8 @@ class RunTuner(Tuner):
             verbose: 0 prints nothing.
 
         Raises:
-            SearchError: If another process searches in this folder.
+            SearchError: If another process searches in this folder, or too many trials in a row
+                failed.
             keras_tuner.errors.FatalError: If a trial's process was asked to leave.
         """
         folder = Path(self.project_dir)
@@ -153,7 +154,17 @@ class RunTuner(Tuner):
                 write_json("search", path, _description(self.oracle, self.hypermodel))
                 # Also of a search that is killed in its first trial.
                 self.save()
-            super().search(callbacks=list(callbacks), verbose=verbose)
+            try:
+                super().search(callbacks=list(callbacks), verbose=verbose)
+            except RuntimeError as error:
+                if "consecutive failures" not in str(error):
+                    raise
+                raise SearchError(
+                    f"{self.oracle.max_consecutive_failed_trials} trials in a row failed, the last "
+                    f"by: {str(error).strip().splitlines()[-1]} Mend that, and the same search "
+                    "goes on; or raise `max_consecutive_failed_trials` of the oracle. Each reason is in "
+                    f"a failure.json in {folder}"
+                ) from None
 
     def run_trial(
         self, trial: Any, *, callbacks: Sequence[keras.callbacks.Callback] = (), verbose: int = 1
