@@ -473,6 +473,54 @@ def test_two_processes_do_not_search_one_folder_alone(search):
     assert search_results(search.folder)["status"].tolist() == ["COMPLETED"]
 
 
+@pytest.mark.parametrize("cut", [1, 2, 4, 7])
+@pytest.mark.parametrize(
+    ("oracle", "options"),
+    [
+        ("GridSearchOracle", {}),
+        ("RandomSearchOracle", {"max_trials": 6}),
+        ("HyperbandOracle", {"max_epochs": 3, "factor": 3}),
+    ],
+)
+def test_a_search_that_is_cut_off_anywhere_tries_the_same(oracle, options, cut, search):
+    """Killed as its n-th file is written, and once more, it tries what it would have tried."""
+    space = RecipeHyperModel(RUN, peak=[1e-3, 1e-2], head_decay=[0.0, 0.3, 3.0])
+
+    class Killed(BaseException):
+        pass
+
+    def tried(kills):
+        made = getattr(keras_tuner.oracles, oracle)(space.objective, seed=5, **options)
+        tuner = search(made, space)
+        tuner.run_trial = lambda trial, **_: {"val_loss": trial.hyperparameters.values["peak"]}
+        left = [cut if kills else -1]
+
+        def counted(write):
+            def writing(*arguments):
+                left[0] -= 1
+                if left[0] == 0:
+                    raise Killed
+                write(*arguments)
+
+            return writing
+
+        made.save, made._save_trial = counted(made.save), counted(made._save_trial)
+        tuner.search(verbose=0)
+        table = search_results(search.folder)
+        assert set(table["status"]) == {"COMPLETED"}
+        return table[["peak", "head_decay"]].drop_duplicates().sort_values(["peak", "head_decay"])
+
+    for _ in range(2):
+        with pytest.raises(Killed):
+            tried(kills=True)
+    found = tried(kills=False)
+    shutil.rmtree(search.folder)
+    whole = tried(kills=False)
+    # Of Hyperband it depends on the time that a random trial is drawn what it is.
+    if oracle != "HyperbandOracle":
+        np.testing.assert_array_equal(found, whole)
+
+
 def test_failures_in_a_row_end_a_search_that_then_goes_on(search):
     space = RecipeHyperModel(RUN, peak=(1e-3, 1e-1))
 

@@ -6,7 +6,7 @@
 A trunk with the reciprocal square root and one with a constant rate are each cooled down at every
 duration; a linear run of each duration knows its end from the beginning. Each of the three has the
 peak rate with which it is best upstream at the longest duration, on images held out for that.
-Fifteen minutes of one core on JAX.
+Ten minutes of one core on JAX.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main():
     parser.add_argument("train", help="training images, of all classes")
     parser.add_argument("test", help="test images, of all classes")
     parser.add_argument("--held-out", nargs="+", default=HELD_OUT)
-    parser.add_argument("--durations", type=int, nargs="+", default=[300, 600, 1200])
+    parser.add_argument("--durations", type=int, nargs="+", default=[200, 400, 800])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.004, 0.008, 0.016])
     parser.add_argument("--validation", type=int, default=2000, help="images to choose rates by")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -19,6 +19,7 @@ from keras_vit_scale.runs.config import FREE
 from keras_vit_scale.tuning.child import LeftError, run_in_process
 from keras_vit_scale.tuning.hypermodels import RunHyperModel
 from keras_vit_scale.tuning.library import Tuner, keras_tuner
+from keras_vit_scale.tuning.resuming import take_up, write_at_once
 from keras_vit_scale.tuning.trial import Job, Rung, check_trunk, metrics, run_job
 
 
@@ -94,7 +95,7 @@ class RunTuner(Tuner):
         self.processes = processes
         if not overwrite:
             check_search(Path(directory) / project_name, _description(oracle, hypermodel))
-        _write_at_once(oracle)
+        write_at_once(oracle)
         super().__init__(
             oracle,
             hypermodel,
@@ -103,7 +104,8 @@ class RunTuner(Tuner):
             # A worker would delete what its chief has begun.
             overwrite=overwrite and not self._is_worker(),
         )
-        self._take_up_lost_trials(oracle)
+        if not self._is_worker():
+            take_up(oracle)
 
     def _populate_initial_space(self):
         """Tells the oracle of the space, without building models in this process."""
@@ -113,16 +115,6 @@ class RunTuner(Tuner):
         config.plan(len(self.hypermodel.data[0]))
         if hasattr(self.oracle, "hyperband_iterations"):
             check_trunk(config)
-
-    def _take_up_lost_trials(self, oracle):
-        """Queues trials again that a kill left running, unknown to the oracle's own file."""
-        if not self._is_worker():
-            known = {*oracle._retry_queue, *(t.trial_id for t in oracle.ongoing_trials.values())}
-            oracle._retry_queue += [
-                t.trial_id
-                for t in oracle.trials.values()
-                if t.status == "RUNNING" and t.trial_id not in known
-            ]
 
     def search(
         self, *, callbacks: Sequence[keras.callbacks.Callback] = (), verbose: int = 1
@@ -159,11 +151,12 @@ class RunTuner(Tuner):
             except RuntimeError as error:
                 if "consecutive failures" not in str(error):
                     raise
+                last = str(error).strip().splitlines()[-1]
                 raise SearchError(
                     f"{self.oracle.max_consecutive_failed_trials} trials in a row failed, the last "
-                    f"by: {str(error).strip().splitlines()[-1]} Mend that, and the same search "
-                    "goes on; or raise `max_consecutive_failed_trials` of the oracle. Each reason is in "
-                    f"a failure.json in {folder}"
+                    f"by: {last} Mend that, and the same search goes on; or raise the oracle's "
+                    "`max_consecutive_failed_trials`. Each reason is in a failure.json in "
+                    f"{folder}"
                 ) from None
 
     def run_trial(
@@ -262,19 +255,3 @@ def _description(oracle, hypermodel):
         "objective": [objective.name, objective.direction],
         **hypermodel.described(),
     }
-
-
-def _write_at_once(oracle):
-    """Lets an oracle replace its files at once: a kill while it writes one must lose no search."""
-
-    def write(path, state):
-        write_text(Path(path), json.dumps(state))
-
-    def save():
-        write(oracle._get_oracle_fname(), oracle.get_state())
-
-    def save_trial(trial):
-        folder = oracle._get_trial_dir(trial.trial_id)
-        write(os.path.join(folder, "trial.json"), trial.get_state())
-
-    oracle.save, oracle._save_trial = save, save_trial
