@@ -88,7 +88,9 @@ def test_shapes_hold_to_the_budget_and_use_it_up(budget, aspect, pooling):
     wider = dataclasses.replace(
         found, width=found.width + 5, heads=found.heads + 1, mlp_dim=4 * (found.width + 5)
     )
+    deeper = dataclasses.replace(found, depth=found.depth + 1)
     assert not budget.holds(wider, 24, **options)
+    assert not budget.holds(deeper, 24, **options)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,8 @@ def test_bad_spaces_are_refused(space, arguments, told):
 def test_a_search_needs_something_to_judge_by():
     with pytest.raises(ValueError, match="needs images to judge by"):
         RecipeHyperModel(dataclasses.replace(RUN, validation=0), peak=[1e-3, 1e-2])
+    with pytest.raises(ValueError, match="must end alike"):
+        RecipeHyperModel(dataclasses.replace(RUN, cool_down_file="now"), peak=[1e-3, 1e-2])
     with pytest.raises(ValueError, match="must be a TrainConfig"):
         RecipeHyperModel("S/16", peak=[1e-3, 1e-2])
 

@@ -59,7 +59,7 @@ class Budget:
     @property
     def limit(self) -> float:
         """The number that was given."""
-        return float(self.parameters if self.flops is None else self.flops)
+        return next(float(v) for v in (self.flops, self.parameters) if v is not None)
 
     def __str__(self):
         unit = "parameters" if self.flops is None else "FLOPs an image"
@@ -79,9 +79,9 @@ def largest_shape(
 ) -> ViTConfig:
     """The largest shape of about a given aspect that a budget holds.
 
-    Of each depth it takes the largest width that the budget holds, a multiple of `head_dim`, and
-    of these shapes the one whose aspect is nearest to the one that is asked for, as ratios. So
-    all shapes of a search cost about the same, and one that is better is no larger one.
+    Of the shapes that the budget holds, but with neither one head nor one block more, it is the
+    one whose aspect is nearest to the one that is asked for, as ratios. So all shapes of a search
+    cost about the same, and one that is better is no larger one.
 
     Args:
         budget: What the model may cost.
@@ -129,9 +129,12 @@ def largest_shape(
     def most_heads(depth):
         return bisect.bisect_left(range(1, too_many), True, key=lambda h: not holds(h, depth))
 
-    shapes, depth = [shape(most_heads(1), 1)], 2
-    # The deeper, the narrower: behind the first that is too narrow none is nearer.
-    while shapes[-1].width > aspect * shapes[-1].depth and (heads := most_heads(depth)):
-        shapes.append(shape(heads, depth))
-        depth += 1
+    shapes, depth, heads = [], 1, most_heads(1)
+    while heads:
+        deeper = most_heads(depth + 1)
+        if deeper < heads:  # neither wider nor deeper fits
+            shapes.append(shape(heads, depth))
+            if shapes[-1].width <= aspect * depth:
+                break  # behind the first that is too narrow none is nearer
+        depth, heads = depth + 1, deeper
     return min(shapes, key=lambda s: abs(math.log(s.width / s.depth / aspect)))

@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -61,9 +62,10 @@ def run_in_process(job: Job) -> None:
             env=environment,
         )
         with process:  # whose end closes standard input, and waits
+            stdin: Any = process.stdin
             try:
-                process.stdin.write(message)
-                process.stdin.flush()
+                stdin.write(message)
+                stdin.flush()
             except BrokenPipeError:
                 pass  # dead already: its log says why
             process.wait()

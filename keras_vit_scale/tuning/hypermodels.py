@@ -41,7 +41,7 @@ class RunHyperModel(HyperModel):
 
     Raises:
         ImportError: If KerasTuner is not installed.
-        ValueError: If there is nothing to judge a trial by.
+        ValueError: If there is nothing to judge a trial by, or an event ends the run.
 
     Example:
 
@@ -73,6 +73,13 @@ class RunHyperModel(HyperModel):
                 "Received: validation=0, probe=None"
             )
 
+        if self.run.deadline is not None or self.run.cool_down_file is not None:
+            raise ValueError(
+                "The runs of a search must end alike: give `steps`, and neither `deadline` nor "
+                f"`cool_down_file`. Received: deadline={self.run.deadline!r}, "
+                f"cool_down_file={self.run.cool_down_file!r}"
+            )
+
     @property
     def run(self) -> TrainConfig:
         """The run that the search varies."""
@@ -95,8 +102,7 @@ class RunHyperModel(HyperModel):
         epochs = hp.values.get("tuner/epochs")
         if epochs is None:
             return self.base
-        ends: dict[str, Any] = dict.fromkeys(("cool_down_at", "deadline", "cool_down_file"))
-        return dataclasses.replace(self.base, steps=f"{epochs} epochs", **ends)
+        return dataclasses.replace(self.base, steps=f"{epochs} epochs", cool_down_at=None)
 
     def described(self) -> dict[str, Any]:
         """The space in words that tell it from others."""
@@ -168,11 +174,11 @@ class RunHyperModel(HyperModel):
             config.train_transform(),
             batch_size=config.batch_size,
             seed=config.seed,
-            stop=plan.total_steps,
+            stop=plan.total_steps or 0,
             augmentation=config.augmentation(),
             callbacks=[FiniteLoss(plan.log_every, max_skipped=config.max_skipped), *callbacks],
         )
-        metrics = {"loss": loss}
+        metrics = {} if loss is None else {"loss": loss}
         with averaged(model):
             judged = Classifier(
                 model, config.eval_transform(), source.class_names, activation=config.loss
@@ -381,7 +387,7 @@ class ViTHyperModel(RunHyperModel):
     def config(self, hp: Any) -> TrainConfig:
         """The run of a trial."""
         run = super().config(hp)
-        chosen = {
+        chosen: dict[str, Any] = {
             # One choice is none: the search need not learn of it.
             name: values[0] if values == [values[0]] else choose(hp, name, values)
             for name, values in self.ranges.items()

@@ -137,7 +137,8 @@ def positions(values: pd.Series) -> tuple[np.ndarray, list[tuple[float, str]]]:
         at = {choice: i / max(len(choices) - 1, 1) for i, choice in enumerate(choices)}
         places = [(place, _written(choice)) for choice, place in at.items()]
         return values.map(at).to_numpy(float), places
-    x, form = values.to_numpy(float), np.asarray
+    x = values.to_numpy(float)
+    form: Any = np.asarray
     if x.min() > 0 and x.max() > 10 * x.min():
         form = np.log
     low, high = form(x.min()), form(x.max())
