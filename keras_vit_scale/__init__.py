@@ -4,8 +4,8 @@ Models, the training recipe and the scaling laws of "Scaling Vision Transformers
 (Zhai, Kolesnikov, Houlsby, Beyer, arXiv 2106.04560).
 
 What Keras must know to load a saved model is imported at once; `data`, `distribution`,
-`evaluation`, `planning`, `runs`, `scaling`, `weights` and the callbacks of `training` when they are
-first used.
+`evaluation`, `planning`, `runs`, `scaling`, `tuning`, `weights` and the callbacks of `training`
+when they are first used.
 """
 
 import importlib
@@ -52,7 +52,16 @@ from keras_vit_scale.schedules import Constant, Cosine, Linear, ReciprocalSqrt
 from keras_vit_scale.training import SigmoidCrossEntropy
 
 if TYPE_CHECKING:
-    from keras_vit_scale import data, distribution, evaluation, planning, runs, scaling, weights
+    from keras_vit_scale import (
+        data,
+        distribution,
+        evaluation,
+        planning,
+        runs,
+        scaling,
+        tuning,
+        weights,
+    )
     from keras_vit_scale.evaluation import FewShot, load_classifier
     from keras_vit_scale.runs import FineTune
     from keras_vit_scale.training import Cooldown
@@ -100,10 +109,20 @@ __all__ = [
     "save_weights_as",
     "scaling",
     "training",
+    "tuning",
     "weights",
 ]
 
-_PARTS = ("data", "distribution", "evaluation", "planning", "runs", "scaling", "weights")
+_PARTS = (
+    "data",
+    "distribution",
+    "evaluation",
+    "planning",
+    "runs",
+    "scaling",
+    "tuning",
+    "weights",
+)
 
 _LATER = {
     "Cooldown": "training",

@@ -30,9 +30,11 @@ FORMATS = {
     "rewinds": 1,  # rewinds.json of a run
     "run": 1,  # config.yaml
     "shape search": 1,  # shapes.jsonl of a folder in which shapes are sought
+    "search": 1,  # search.json of a search for hyperparameters
     "study": 1,  # study.yaml
     "study result": 1,  # result.json of one of a study's runs
     "test": 1,  # test.json of a fine-tuned model
+    "trial": 1,  # result.json of one of a search's trials
 }
 
 

@@ -42,6 +42,17 @@ def owning(folder: str | Path, wait: bool = False) -> Iterator[None]:
     if not is_first():
         yield
         return
+    with locking(folder, wait):
+        yield
+
+
+@contextmanager
+def locking(folder: str | Path, wait: bool = False) -> Iterator[None]:
+    """What `owning` does for a process that trains with no others: no device is looked for.
+
+    Raises:
+        OwnedError: As `owning`.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Appending: opening must not wipe out who the owner is.

@@ -1,5 +1,6 @@
 """One backend a process: KERAS_BACKEND chooses it."""
 
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -51,6 +52,10 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("libtpu"):
                 item.add_marker(pytest.mark.skip(reason="libtpu is not installed (extra tpu)"))
+    if importlib.util.find_spec("keras_tuner") is None:
+        for item in items:
+            if item.name.startswith("keras_vit_scale.tuning."):
+                item.add_marker(pytest.mark.skip(reason="needs KerasTuner, the extra `tuner`"))
     if keras.backend.backend() == "jax":
         return
     for item in items:

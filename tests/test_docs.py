@@ -28,6 +28,7 @@ ROOT_PAGES = {path.name: path for path in sorted(ROOT.glob("*.md"))}
 
 #: What a page needs that the tests' extras do not bring.
 NEEDS = {
+    "tuning.md": ("keras_tuner",),
     "export.md": (*ROUTES[("onnx", keras.backend.backend())].packages, RUNTIMES["onnx"]),
 }
 

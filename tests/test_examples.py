@@ -54,6 +54,22 @@ MINIATURES = {
     "paper/report.py": (
         ["--out", ".", "--resamples", "20", "--sections", "bottlenecks"], "with 1 sections",
     ),
+    "ablations/decay.py": (
+        ["train.npz", "test.npz", "--held-out", "2", "3", "--steps", "2", "--head", "0.3", "3",
+         "--body", "0.03", "--seeds", "0", "--shots", "3"],
+        "best few-shot:",
+    ),
+    "ablations/schedules.py": (
+        ["train.npz", "test.npz", "--held-out", "2", "3", "--durations", "10", "20", "--rates",
+         "0.01", "--shots", "3", "--validation", "5",
+         "--size", "width=4,depth=1,mlp_dim=4,heads=2,patch_size=14"],
+        "peaks: rsqrt 0.01, constant 0.01, linear 0.01",
+    ),
+    "ablations/resolution.py": (
+        ["train.npz", "test.npz", "--held-out", "2", "3", "--steps", "2", "--width", "4",
+         "--depth", "1", "--sides", "4", "--shots", "3"],
+        "16 tokens: patch 14 at 56 pixels",
+    ),
     "fine_tune/compare.py": (
         ["train.npz", "test.npz", "--classes", "2", "3", "--trunk-steps", "2", "--steps", "2",
          "--images", "15", "--rates", "0.1",
@@ -65,14 +81,17 @@ MINIATURES = {
 #: Examples whose miniatures are a minute of compiling.
 TRAINING = (
     "choose_rates.py", "lora.py", "fine_tune/compare.py", "quick_start.py", "train_from_scratch.py",
-    "few_shot_probe.py", "one_trunk_many_lengths.py", "emoji/hierarchy.py",
+    "few_shot_probe.py", "one_trunk_many_lengths.py", "emoji/hierarchy.py", "ablations/decay.py",
+    "ablations/schedules.py", "ablations/resolution.py",
 )  # fmt: skip
 
 
 def test_every_example_has_a_miniature():
     scripts = {str(p.relative_to(EXAMPLES)) for p in EXAMPLES.rglob("*.py")}
-    # The report's sections are imported by it; `test_paper_report.py` runs them.
+    # The report's sections are imported by it; `test_paper_report.py` runs them. So are the images
+    # of the ablations.
     parts = {name for name in scripts if name.startswith("paper/")} - {"paper/report.py"}
+    parts |= {"ablations/clothes.py"}
     assert scripts - parts == set(MINIATURES)
 
 
@@ -84,7 +103,7 @@ def test_example_runs(name, tmp_path):
         write_idx_files(tmp_path / "idx")
     if name == "emoji/hierarchy.py":
         draw_emoji(tmp_path)
-    if name == "fine_tune/compare.py":
+    if name.startswith(("fine_tune/", "ablations/")):
         for part in ("train", "test"):
             pixels = np.random.default_rng(1).integers(0, 256, (40, 28, 28), dtype=np.uint8)
             np.savez(tmp_path / f"{part}.npz", images=pixels, labels=np.arange(40) % 4)

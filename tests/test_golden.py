@@ -45,6 +45,8 @@ from keras_vit_scale.training.checkpoints import (
 )
 from keras_vit_scale.training.checkpoints.manifest import _digest, read_manifest
 from keras_vit_scale.training.checkpoints.storage import LocalFolder
+from keras_vit_scale.tuning.trial import metrics
+from keras_vit_scale.tuning.tuner import check_search
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -308,6 +310,12 @@ def shape_search_of(version):
     path.write_text("\n".join([json.dumps(about), *rows, ""]), encoding="utf-8")
 
 
+def tuned_file(name, version):
+    """A file of a search, made here: searches are younger than the golden folders."""
+    Path(f"{name}.json").write_text('{"metrics": {}}' if name == "result" else "{}")
+    number(f"{name}.json", version)
+
+
 RESULT = "study/runs/a_w6_d1/seed-0/steps-00000004/result.json"
 TRUNK = "study/runs/a_w6_d1/seed-0/trunk"
 MANIFEST = "run/checkpoints/step-00000005/manifest.json"
@@ -335,9 +343,11 @@ KINDS = {
     "rewinds": (rewinds_of, lambda: Rewinds(Path("run/rewinds.json"))),
     "run": (lambda v: number("run/config.yaml", v), lambda: load_run_config("run")),
     "shape search": (shape_search_of, shape_search),
+    "search": (lambda v: tuned_file("search", v), lambda: check_search(Path(), {})),
     "study": (lambda v: number("study/study.yaml", v), lambda: load_config("study/study.yaml")),
     "study result": (lambda v: number(RESULT, v), lambda: collect_results("study")),
     "test": (lambda v: number("fine-tuned/test.json", v), tuned),
+    "trial": (lambda v: tuned_file("result", v), lambda: metrics(Path())),
 }
 
 #: Written for others, never read.

@@ -12,9 +12,9 @@ PACKAGE = Path(keras_vit_scale.__file__).parent
 
 # Each may import those after it.
 ORDER = [
-    "cli", "scaling", "runs", "evaluation", "training", "planning", "optimizers", "schedules",
-    "distribution", "data", "weights", "models", "losses", "ownership", "processes", "formats",
-    "atomic", "checks", "sharding", "types",
+    "cli", "tuning", "scaling", "runs", "evaluation", "training", "planning", "optimizers",
+    "schedules", "distribution", "data", "weights", "models", "losses", "ownership", "processes",
+    "formats", "atomic", "checks", "sharding", "types",
 ]  # fmt: skip
 
 # A law draws itself; what draws it is imported when it is asked to.

@@ -25,6 +25,7 @@ from keras_vit_scale.cli.output import PROGRAM
 from keras_vit_scale.cli.plan import estimate, max_batch, shapes
 from keras_vit_scale.cli.study import study_report, study_run
 from keras_vit_scale.cli.train import train
+from keras_vit_scale.cli.tune import tune
 from keras_vit_scale.cli.use import embed, predict
 from keras_vit_scale.training.stopping import INTERRUPTED, Stopped
 
@@ -46,6 +47,7 @@ VERBS: dict[str, Callable[..., None] | Group] = {
     "train": train,
     "branch": branch,
     "finetune": finetune,
+    "tune": tune,
     "evaluate": evaluate,
     "fewshot": fewshot,
     "predict": predict,
@@ -126,17 +128,10 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from keras_vit_scale.runs import RunError
     from keras_vit_scale.scaling import StudyError
     from keras_vit_scale.training.checkpoints.manifest import CheckpointError
+    from keras_vit_scale.tuning import SearchError
 
-    return (
-        ValueError,
-        OSError,
-        ImportError,
-        NotImplementedError,
-        CheckpointError,
-        OwnedError,
-        RunError,
-        StudyError,
-    )
+    ours = (CheckpointError, OwnedError, RunError, StudyError, SearchError)
+    return (ValueError, OSError, ImportError, NotImplementedError, *ours)
 
 
 def _one_line(box: str, arguments: Sequence[str]) -> str:

@@ -12,10 +12,12 @@ import difflib
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import keras
 
 from keras_vit_scale.atomic import write_text
 from keras_vit_scale.ownership import OwnedError, owning
@@ -74,6 +76,7 @@ def branch(
     *,
     at: int | str | None = None,
     stopping: Stopping | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     **changes: Any,
 ) -> dict[str, Any]:
     """Trains on from a checkpoint of another run, with other settings, in a folder of its own.
@@ -91,7 +94,7 @@ def branch(
         out: The branch's folder, made if need be. If it holds the same branch, that goes on
             from its own last checkpoint; the trunk need not be there any more, and settings in
             `FREE` may differ.
-        on_progress, stopping: As in `train`.
+        on_progress, stopping, callbacks: As in `train`.
         at: Step or name of the checkpoint, by default the newest.
         changes: Settings of `TrainConfig` that are not to be the trunk's, of which `FIXED`
             cannot change, nor whether weights are averaged. A run's end, one of `ENDS`,
@@ -128,7 +131,7 @@ def branch(
         config = _going_on(trunk, out, at, changes)
     else:
         config = begin_branch(trunk, out, at, changes)
-    return train(config, out, on_progress, stopping=stopping)
+    return train(config, out, on_progress, stopping=stopping, callbacks=callbacks)
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:

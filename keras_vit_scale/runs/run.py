@@ -20,7 +20,7 @@ Runs stand above `evaluation`, whose classifier is what they end with, and below
 import contextlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     *,
     stopping: Stopping | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any]:
     """Trains a model in the folder `out`, from wherever the folder's run stands.
 
@@ -97,6 +98,8 @@ def train(
         on_progress: Called with a `Progress` several times a second.
         stopping: What may ask the run to stop, a signal or a time limit. The run then saves
             the present step; the same call goes on from there, and ends the same.
+        callbacks: Further ones for `fit`, which is called for every stretch between two
+            evaluations: loggers, for example. What they keep is in no checkpoint.
 
     Returns:
         What results.json holds: costs, the last loss, and the metrics on the held-out
@@ -139,7 +142,7 @@ def train(
                 write_text(out / "config.yaml", settings_text(config, "run"))
             meet("begun")
             while True:
-                run = Run(config, plan, out, model, source, held_out, event, stopping)
+                run = Run(config, plan, out, model, source, held_out, event, stopping, callbacks)
                 try:
                     return run.execute(on_progress)
                 except SpikeError as error:
@@ -215,11 +218,12 @@ class Run:
         held_out: Source | None,
         event: Cooldown | None,
         stopping: Stopping,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
         self.config, self.plan, self.out = config, plan, out
         self.model, self.source, self.held_out = model, source, held_out
         self.schedule = make_schedule(config, plan)
-        self.event, self.stopping = event, stopping
+        self.event, self.stopping, self.callbacks = event, stopping, callbacks
         self.origin = read_origin(out)
         self.store = CheckpointStore(out / "checkpoints", plan.keep)
         self.rewinds = Rewinds(out / "rewinds.json")
@@ -329,6 +333,7 @@ class Run:
         callbacks += [
             LearningRate(self.plan.log_every),
             Throughput(self.plan.log_every, batch_size=self.config.batch_size),
+            *self.callbacks,
             *([CSVLog(self.out / "log.csv", self.plan.log_every)] if is_first() else []),
             saving,
         ]
