@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
@@ -250,25 +251,26 @@ def shapes(
     if json:
         print_json(found.astype(object).where(found.notna(), None).to_dict(orient="records"))
         return
-    rows = []
     for name, mine in found.groupby("setting", sort=False):
         fitting = mine[mine.fits.astype(bool)]
-        largest = fitting.loc[fitting.parameters.idxmax()] if len(fitting) else None
-        rows.append((name, f"{len(fitting):,} of {len(mine):,}", *largest_of(largest)))
-    columns = ("setting", "shapes that fit", "the largest", "M parameters", "GiB", "images/s")
-    Console().print(table(columns, rows))
+        tell(f"{name}: {len(fitting):,} of {len(mine):,} shapes fit", "bold")
+        if len(fitting):
+            tell(f"  the largest: {in_words(fitting.loc[fitting.parameters.idxmax()])}")
     if out is not None:
         tell(f"wrote {out / 'shapes.csv'} and {out / 'shapes.png'}")
 
 
-def largest_of(row: Any) -> tuple[str, ...]:
-    """The cells of the largest shape that fits."""
-    if row is None:
-        return ("none", "", "", "")
-    shape = f"{row.width} x {row.depth}, MLP {row.mlp_dim}, {row.heads} heads"
-    needed = "" if row.needed is None else f"{row.needed / GIB:.2f}"
-    speed = "" if row.images_per_second is None else f"{row.images_per_second:.3g}"
-    return (shape, f"{row.parameters / 1e6:,.0f}", needed, speed)
+def in_words(row: Any) -> str:
+    """A shape that fits, and what is known of it."""
+    words = [
+        f"{row.width} x {row.depth}, MLP {row.mlp_dim}, {row.heads} heads",
+        f"{row.parameters / 1e6:,.4g} M parameters",
+    ]
+    if not pd.isna(row.needed):
+        words.append(in_gib(row.needed))
+    if not pd.isna(row.images_per_second):
+        words.append(f"{row.images_per_second:,.3g} images a second")
+    return ", ".join(words)
 
 
 def named_remat(remat: str) -> str | None:
@@ -276,7 +278,7 @@ def named_remat(remat: str) -> str | None:
     return None if remat == "none" else remat
 
 
-def in_gib(number: int) -> str:
+def in_gib(number: float) -> str:
     """Bytes in words."""
     return f"{number / GIB:,.2f} GiB"
 
