@@ -169,9 +169,8 @@ def _images(root, folder, links):
 
 
 def _refuse_alike(root, names):
-    """Refuses names of classes that are one name where case or the way of writing accents is not
-    told apart, as on the disks of many desktops: there two classes would become one."""
-    seen = {}
+    """Refuses classes that would be one on the disks of many desktops, which tell no case apart."""
+    seen: dict[str, str] = {}
     for name in names:
         plain = unicodedata.normalize("NFC", name).casefold()
         if plain in seen:
