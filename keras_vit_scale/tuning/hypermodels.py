@@ -327,7 +327,7 @@ class ViTHyperModel(RunHyperModel):
     ...     run, parameters=20_000, aspect=(4.0, 64.0), head_dim=[8], patch_size=[2, 4]
     ... )
     >>> space.config(keras_tuner.HyperParameters()).size
-    'width=24,depth=2,mlp_dim=96,heads=3,patch_size=2'
+    'width=24,depth=1,mlp_dim=96,heads=3,patch_size=2'
     """
 
     def __init__(
