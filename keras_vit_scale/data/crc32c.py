@@ -18,7 +18,7 @@ PIECE = 256
 @cache
 def _table() -> np.ndarray:
     """The state that each value of a byte leads to, uint32 (256,)."""
-    states = np.arange(256, dtype=np.uint32)
+    states: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         states = (states >> 1) ^ np.where(states & 1, np.uint32(POLYNOMIAL), np.uint32(0))
     return states
