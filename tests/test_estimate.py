@@ -15,13 +15,8 @@ from keras_vit_scale.planning import Accelerator, Estimator, estimate, lower_ste
 from keras_vit_scale.planning.activations import Tokens, kept, workspace
 from keras_vit_scale.planning.parameters import weights
 from keras_vit_scale.planning.state import OPTIMIZERS, Slots, named_optimizer
-from keras_vit_scale.planning.topologies import find_libtpu
 
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX compiles ahead")
-on_tpu = pytest.mark.skipif(
-    keras.backend.backend() != "jax" or find_libtpu() is None,
-    reason="compiles for TPUs: on JAX where libtpu is installed (extra tpu)",
-)
 
 SIZE, CLASSES = 14, 5
 OPTIONS = {"num_classes": CLASSES, "image_size": SIZE}
@@ -292,7 +287,8 @@ def test_within_a_tenth_of_what_the_compiler_planned(
     assert told.needed / GIB == pytest.approx(planned, rel=0.1)
 
 
-@on_tpu
+@on_jax
+@pytest.mark.libtpu
 def test_exact_for_a_tpu_that_is_not_there():
     told = estimate("B/16", 32, dtype="mixed_bfloat16", device="TPU v5e", remat="full", exact=True)
     assert told.needed == pytest.approx(told.memory.total, rel=0.1)

@@ -21,7 +21,6 @@ from keras_vit_scale.planning import (
 from keras_vit_scale.planning import shapes as module
 from keras_vit_scale.planning.shapes import TRIALS, grid
 from keras_vit_scale.planning.shapes_picture import COLOURS, first_that_fits
-from keras_vit_scale.planning.topologies import find_libtpu
 from keras_vit_scale.planning.trial import Trial
 
 SMALL = {
@@ -171,10 +170,8 @@ def test_a_search_that_is_killed_while_it_runs_goes_on(tmp_path):
     assert [json.loads(row)["fits"] for row in rows] == [True, True, False]
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "jax" or find_libtpu() is None,
-    reason="compiles for TPUs: on JAX where libtpu is installed (extra tpu)",
-)
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX compiles ahead")
+@pytest.mark.libtpu
 def test_by_compiling_the_compiler_says_what_is_needed():
     one = {**SMALL, "widths": [10], "heads": [2], "depths": [3]}
     table = search_shapes(**one, memory=GIB, method="compile", settings={"a": Setting()})

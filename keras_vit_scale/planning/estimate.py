@@ -194,7 +194,7 @@ def estimate(
     >>> round(told.needed / 2**30, 1), told.fits
     (9.8, True)
     >>> round(told.training(1000)["hours"], 2)
-    0.07
+    0.06
     """
     options: dict[str, Any] = {
         "num_classes": num_classes,
