@@ -31,10 +31,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in what a script starts in the background; processes that tests start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: For files of tests that compute nothing with Keras.
-numpy_alone = pytest.mark.skipif(
-    keras.backend.backend() != "jax", reason="without Keras: the same on every backend, run on JAX"
-)
+#: For tests that compute nothing with Keras: one backend is enough.
+numpy_alone = pytest.mark.numpy_alone
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -48,19 +46,28 @@ ON_JAX = ("keras_vit_scale.distribution.", "keras_vit_scale.planning.step")
 
 
 def pytest_collection_modifyitems(items):
-    if find_libtpu() is None:
-        for item in items:
-            if item.get_closest_marker("libtpu"):
-                item.add_marker(pytest.mark.skip(reason="libtpu is not installed (extra tpu)"))
-    if importlib.util.find_spec("keras_tuner") is None:
-        for item in items:
-            if item.name.startswith("keras_vit_scale.tuning."):
-                item.add_marker(pytest.mark.skip(reason="needs KerasTuner, the extra `tuner`"))
-    if keras.backend.backend() == "jax":
-        return
     for item in items:
-        if isinstance(item, pytest.DoctestItem) and item.name.startswith(ON_JAX):
-            item.add_marker(pytest.mark.skip(reason="an example for JAX alone"))
+        if reason := why_not(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def why_not(item):
+    """Why a test is skipped: what it needs is not there, or it has its place on another backend."""
+    backend = keras.backend.backend()
+    marked = item.get_closest_marker
+    # Where they are slow on PyTorch, on which every change runs slow tests.
+    alone = "torch" if marked("slow") else "jax"
+    if marked("numpy_alone") and backend != alone:
+        return f"without Keras: the same on every backend, run on {alone}"
+    if marked("libtpu") and find_libtpu() is None:
+        return "libtpu is not installed (extra tpu)"
+    example = isinstance(item, pytest.DoctestItem)
+    tuning = example and item.name.startswith("keras_vit_scale.tuning.")
+    if tuning and importlib.util.find_spec("keras_tuner") is None:
+        return "needs KerasTuner, the extra `tuner`"
+    if example and item.name.startswith(ON_JAX) and backend != "jax":
+        return "an example for JAX alone"
+    return None
 
 
 @pytest.fixture(autouse=True, scope="module")
