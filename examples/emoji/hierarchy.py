@@ -9,8 +9,8 @@
 
 Every vendor draws the same 1,900 emoji, which Unicode sorts into 98 sub-categories of nine
 categories. Models learn the drawings of three vendors, with the sub-category alone or with the
-category that it implies, and are judged on the fourth's; once without the drawings that nearly
-duplicate one of the fourth's.
+category that it implies, and are judged on the fourth's; also without the drawings that nearly
+duplicate one of the fourth's, if there are any.
 """
 
 import argparse
@@ -142,29 +142,33 @@ def main():
     train_names = [name for v in known for name in drawn[v][1]]
     print(f"{len(train):,} drawings of {', '.join(known)}; {len(test):,} of {last}")
 
-    with tempfile.TemporaryDirectory() as work:
-        listed = deduplicate(train, [test], folder=work)
-        clean = Excluding(train, listed)
-        pairs = listed.pairs()
     of = np.repeat(known, [len(drawn[v][0]) for v in known])
-    print(f"\nNear-duplicates of {last}'s, and how many of them are the same emoji:")
-    same = np.array([train_names[p.image] == test_names[p.other] for p in pairs.itertuples()], bool)
-    flags = train.labels[pairs["image"]] == train.class_names.index("Flags/country-flag")
-    for vendor in known:
-        rows = of[pairs["image"]] == vendor
-        print(
-            f"  {vendor}: {rows.sum()} of {len(drawn[vendor][0])}, {(rows & same).sum()} the same; "
-            f"{(rows & flags).sum()} are flags"
-        )
-    print(f"{len(clean):,} drawings are left without them.\n")
+    with tempfile.TemporaryDirectory() as work:
+        listed = deduplicate(train, [test], folder=f"{work}/across")
+        clean = Excluding(train, listed)
+        found = {last: (listed.pairs(), test_names)}
+        within = deduplicate(train, folder=f"{work}/within", within=True)
+        found["an earlier drawing"] = within.pairs(), train_names
+    for what, (pairs, names) in found.items():
+        print(f"\nNear-duplicates of {what}, and how many of them are the same emoji:")
+        same = np.array([train_names[p.image] == names[p.other] for p in pairs.itertuples()], bool)
+        flags = train.labels[pairs["image"]] == train.class_names.index("Flags/country-flag")
+        for vendor in known:
+            rows = of[pairs["image"]] == vendor
+            print(
+                f"  {vendor}: {rows.sum()} of {len(drawn[vendor][0])}, {(rows & same).sum()} the "
+                f"same; {(rows & flags).sum()} are flags"
+            )
+    print(f"\n{len(clean):,} drawings are left without those of {last}.\n")
 
     parents = {name: category(name) for name in train.class_names}
     transform = EvalTransform(arguments.size, "none")
     ways = {
         "sub-category alone": train,
         "with its category": WithAncestors(train, parents),
-        "so, without duplicates": WithAncestors(clean, parents),
     }
+    if len(listed):
+        ways["so, without duplicates"] = WithAncestors(clean, parents)
     shots = "".join(f"{k:>4} shots" for k in arguments.shots)
     print(f"{'labels':24}{'sub-category':>14}{'category':>10}   probe of categories:{shots}")
     for way, source in ways.items():
