@@ -569,6 +569,10 @@ def test_the_command_searches_and_reports(tmp_path, capsys):
     assert f"Best: {out}/trial_" in said
     assert f"Written: {out}/results.csv, search.png" in said
     assert len(pd.read_csv(out / "results.csv")) == 2
+    # All of it is done already.
+    assert run_command([*COMMAND, *options, "--json"]) == 0
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    assert [trial["status"] for trial in trials] == ["COMPLETED"] * 2
 
 
 def test_the_command_tells_mistakes_in_a_line(tmp_path, capsys):

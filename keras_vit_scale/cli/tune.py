@@ -1,5 +1,7 @@
 """`tune`: a search for the shape or the recipe of a run."""
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,13 +116,15 @@ def tune(
     }
     if isinstance(space, TrainConfig) or any(values is not None for values in ranges.values()):
         space = RecipeHyperModel(space, judged, **ranges)
-    tuner = RunTuner(
-        _oracle(search, space.objective, trials, max_epochs, search_seed),
-        space,
-        directory=out.parent,
-        project_name=out.name,
-    )
-    tuner.search(verbose=0 if json else 1)
+    # KerasTuner speaks on standard output, which is the results' with `json`.
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        tuner = RunTuner(
+            _oracle(search, space.objective, trials, max_epochs, search_seed),
+            space,
+            directory=out.parent,
+            project_name=out.name,
+        )
+        tuner.search(verbose=0 if json else 1)
     _report(out, json, space.objective.direction)
 
 
