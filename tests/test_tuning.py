@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from conftest import as_numpy
 
+from keras_vit_scale.cli.entry import run as run_command
 from keras_vit_scale.data import Subset
 from keras_vit_scale.evaluation import load_classifier
 from keras_vit_scale.models import preset
@@ -549,6 +550,39 @@ def test_another_kind_of_search_is_not_taken_over(search):
     space = RecipeHyperModel(RUN, **SPACE)
     with pytest.raises(SearchError, match="a search of another kind"):
         search(random_search(objective=space.objective), space)
+
+
+# The command
+
+COMMAND = [
+    "tune", RUN.size, "--data", "digits", "--steps", "5", "--image-size", "8", "--batch-size", "13",
+    "--crop", "none", "--no-flip", "--resize", "none", "--validation", "397",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_command_searches_and_reports(tmp_path, capsys):
+    out = tmp_path / "search"
+    options = ["--search", "random", "--trials", "2", "--peaks", "1e-3", "1e-1", "--out", str(out)]
+    assert run_command([*COMMAND, *options]) == 0
+    said = capsys.readouterr().out
+    assert f"Best: {out}/trial_" in said
+    assert f"Written: {out}/results.csv, search.png" in said
+    assert len(pd.read_csv(out / "results.csv")) == 2
+    # All of it is done already.
+    assert run_command([*COMMAND, *options, "--json"]) == 0
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    assert [trial["status"] for trial in trials] == ["COMPLETED"] * 2
+
+
+def test_the_command_tells_mistakes_in_a_line(tmp_path, capsys):
+    for options, told in (
+        ([], "needs something to choose"),
+        (["--flops", "10"], "must hold the smallest model"),
+        (["--poolings", "map", "gap"], "give --flops or --parameters"),
+    ):
+        assert run_command([*COMMAND, *options, "--out", str(tmp_path / "s")]) == 2
+        assert told in capsys.readouterr().err
 
 
 # Logs, tables, pictures

@@ -1,5 +1,7 @@
 """`tune`: a search for the shape or the recipe of a run."""
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,13 +116,15 @@ def tune(
     }
     if isinstance(space, TrainConfig) or any(values is not None for values in ranges.values()):
         space = RecipeHyperModel(space, judged, **ranges)
-    tuner = RunTuner(
-        _oracle(search, space.objective, trials, max_epochs, search_seed),
-        space,
-        directory=out.parent,
-        project_name=out.name,
-    )
-    tuner.search(verbose=0 if json else 1)
+    # KerasTuner speaks on standard output, which is the results' with `json`.
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        tuner = RunTuner(
+            _oracle(search, space.objective, trials, max_epochs, search_seed),
+            space,
+            directory=out.parent,
+            project_name=out.name,
+        )
+        tuner.search(verbose=0 if json else 1)
     _report(out, json, space.objective.direction)
 
 
@@ -142,7 +146,7 @@ def _oracle(search, objective, trials, max_epochs, seed):
 def _report(out: Path, json: bool, direction: str) -> None:
     """Writes results.csv and search.png, and prints the best trials."""
     from keras_vit_scale.tuning import draw_search, search_results
-    from keras_vit_scale.tuning.results import completed
+    from keras_vit_scale.tuning.results import completed, searched
 
     table = search_results(out)
     table.to_csv(out / "results.csv", index=False)
@@ -154,13 +158,17 @@ def _report(out: Path, json: bool, direction: str) -> None:
         return
     best = completed(table).sort_values("score", ascending=direction == "min").head(5)
     shown = Table()
-    columns = [name for name in best if name not in ("status", "error") and "tuner/" not in name]
+    columns = ["trial", "score", *searched(out)]
     for name in columns:
         shown.add_column(name, overflow="fold")
     for row in best[columns].itertuples(index=False):
         shown.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
     Console().print(shown)
+    if len(best):
+        first = best.iloc[0]
+        tell(f"Best: {out}/trial_{first['trial']}/run, {first['size']}")
     failed = int((table["status"] == "FAILED").sum())
     if failed:
         tell(f"{failed} of {len(table)} trials failed: see failure.json in their folders")
-    tell(f"Written: {out}/results.csv, search.png; each trial's run is in {out}/trial_*/run")
+    picture = ", search.png" if len(best) else ""
+    tell(f"Written: {out}/results.csv{picture}; each trial's run is in {out}/trial_*/run")
