@@ -77,7 +77,12 @@ def leave(code: int) -> None:
 
     JAX waits for them at the end, and they may be waiting for this one in a step. Processes that
     were stopped have agreed on it, and do wait.
+
+    All is done: while Python ends, which takes a moment, a signal changes the code no more.
     """
+    if not in_job():
+        for number in EXIT_CODES:
+            signal.signal(number, signal.SIG_IGN)
     if code in (0, *EXIT_CODES.values()) or not in_job():
         raise SystemExit(code)
     sys.stdout.flush()

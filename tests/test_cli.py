@@ -123,7 +123,7 @@ def test_law_fit_takes_the_frontier_or_all_points(tmp_path, capsys):
 
 MISTAKES = {
     "unknown verb": (["modles"], "no command 'modles': did you mean models?"),
-    "no verb": ([], "Expected one of {models, train, "),
+    "no verb": ([], "Expected one of {models, estimate, "),
     "misspelt option": (
         ["models", "--imge-size", "4"],
         "did you mean --image-size? (see keras-vit-scale models --help)",

@@ -84,7 +84,7 @@ NOT_STORED = {
     ],
     "an error": [
         "BadImageError", "BadShardError", "DivergedError", "OutOfMemoryError", "PartsMissingError",
-        "RunError", "Stopped", "StudyError", "TooManyBadImagesError", "WeightsError",
+        "RunError", "SearchError", "Stopped", "StudyError", "TooManyBadImagesError", "WeightsError",
     ],
     "a source or a transformation of images, which reads and keeps no weights": [
         "ArrayRecordShards", "ArraySource", "Augmentation", "EvalTransform", "Excluding",
@@ -101,7 +101,11 @@ NOT_STORED = {
         "DoubleSaturatingLaw", "FrontierFit", "JointLaw", "Law", "LearningCurve", "PowerLaw",
         "PowerLawWithFloor", "SigmoidalLaw",
     ],
-    "how a model lies on devices, which a process says anew": ["MeshParallel"],
+    "how a model lies on devices, which a process says anew": ["Cuts", "MeshParallel"],
+    "what is estimated of a training step": ["Estimate", "Estimator", "LargestBatch", "Memory"],
+    "a search for shapes or hyperparameters, which has a folder of its own": [
+        "Probe", "RecipeHyperModel", "RunHyperModel", "RunTuner", "Setting", "ViTHyperModel",
+    ],
     "a training step ahead of time, and what its compiler told": [
         "Collective", "CompiledStep", "LoweredStep", "StepMemory", "StepPlan",
     ],

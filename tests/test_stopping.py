@@ -171,3 +171,14 @@ def test_before_training_the_exit_code_says_that_the_same_command_goes_on(word, 
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_python_ends_changes_the_code_no_more(number):
+    late = (
+        "import atexit, os, keras_vit_scale_command as command\n"
+        f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+        "command.leave(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

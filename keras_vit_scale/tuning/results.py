@@ -2,16 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 
 from keras_vit_scale.formats import read_json
 from keras_vit_scale.tuning.trial import RESULT
-
-if TYPE_CHECKING:
-    import matplotlib.figure
 
 #: Trials below which nothing is said of importance.
 FEWEST = 8
@@ -153,7 +151,7 @@ def _written(value):
     return f"{value:.3g}" if isinstance(value, int | float) else str(value)
 
 
-def draw_search(folder: str | Path) -> "matplotlib.figure.Figure":
+def draw_search(folder: str | Path) -> matplotlib.figure.Figure:
     """A picture of a search: parallel coordinates of its trials, and what was important.
 
     Each completed trial is a line through its hyperparameters to its score, the better the
@@ -165,9 +163,6 @@ def draw_search(folder: str | Path) -> "matplotlib.figure.Figure":
     Raises:
         ValueError: If no trial is completed.
     """
-    import matplotlib
-    import matplotlib.figure
-
     table = search_results(folder)
     done = completed(table)
     if done.empty:
