@@ -145,7 +145,10 @@ def test_classifier_with_its_settings_and_check(classifier, rng, tmp_path):
             "values": "byte * 2 / 255 - 1",
         },
         "orientation": "ignore",
-        "transform": {"image_size": [4, 6], "resize": "short", "margin": 1.5},
+        "transform": {
+            "image_size": [4, 6], "resize": "short", "margin": 1.5,
+            "filter": "bilinear", "antialias": True,
+        },  # fmt: skip
         "class_names": list(NAMES),
         "activation": "softmax",
         "int8": False,
