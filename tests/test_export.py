@@ -146,9 +146,12 @@ def test_classifier_with_its_settings_and_check(classifier, rng, tmp_path):
         },
         "orientation": "ignore",
         "transform": {
-            "image_size": [4, 6], "resize": "short", "margin": 1.5,
-            "filter": "bilinear", "antialias": True,
-        },  # fmt: skip
+            "image_size": [4, 6],
+            "resize": "short",
+            "margin": 1.5,
+            "filter": "bilinear",
+            "antialias": True,
+        },
         "class_names": list(NAMES),
         "activation": "softmax",
         "int8": False,
