@@ -282,7 +282,7 @@ def test_probe_on_other_classes_and_other_data(kind, tmp_path):
     if kind == "folder":
         # Of 101 images that neither the trunk nor a probe has seen.
         assert (results["upstream_error"] * 101 % 1).between(-1e-9, 1e-9).all()
-        upstream, validation, _ = open_data(load_config(tmp_path / "study.yaml"))
+        upstream, validation, *_ = open_data(load_config(tmp_path / "study.yaml"))
         assert len(upstream) == 1797 - 597 - 101
         assert not set(upstream.indices) & set(validation.indices)
         findings = write_report(tmp_path / "out")
