@@ -2,16 +2,15 @@
 
     KERAS_BACKEND=jax python benchmarks/step_floor.py --preset L/16 --batch 8
 
-The floor is the time of the step's matrix products and nothing else: for each product of the
-forward pass the three of training (the product itself, and the gradients of both its factors), of
-the same shapes, as the backend multiplies. Beside it stand the forward pass (`predict_on_batch`)
-and the whole step (`train_on_batch`) with plain SGD and with an optimizer that keeps state, in
-turns, round after round; the last column is the median of the ratios to the floor of the round. A
-gap between the floor and a step is what is left to gain; between two steps, what the optimizer
-takes.
+The floor is the time of the step's matrix products and nothing else, but for the few of the
+pooling: for each product of the forward pass the three of training (the product itself, and the
+gradients of both its factors), of the same shapes, as the backend multiplies. Beside it stand the
+forward pass (`predict_on_batch`) and the whole step (`train_on_batch`) with plain SGD and with an
+optimizer that keeps state, in turns, round after round; the last column is the median of the ratios
+to the floor of the round. A gap between the floor and a step is what is left to gain; between two
+steps, what the optimizer takes.
 
-CPU seconds are counted with those of the clock: machines that others use lend no clock. On two
-cores B/16 takes about three minutes with `--rounds 3`.
+CPU seconds are counted with those of the clock: machines that others use lend no clock.
 """
 
 import argparse
@@ -59,7 +58,7 @@ def floor(config, batch, image_size):
     def run():
         for x, w, y, times in sets:
             for _ in range(times):
-                last = ops.matmul(x, w)
+                ops.matmul(x, w)
                 ops.matmul(y, ops.swapaxes(w, -1, -2))
                 last = ops.matmul(ops.swapaxes(x, -1, -2), y)
             # Waits, as JAX and TensorFlow may still be at it.

@@ -14,7 +14,7 @@ PACKAGE = Path(keras_vit_scale.__file__).parent
 ORDER = [
     "cli", "tuning", "scaling", "runs", "evaluation", "training", "planning", "optimizers",
     "schedules", "distribution", "data", "weights", "models", "losses", "ownership", "processes",
-    "formats", "atomic", "checks", "sharding", "types",
+    "children", "formats", "atomic", "checks", "sharding", "types",
 ]  # fmt: skip
 
 # A law draws itself; what draws it is imported when it is asked to.

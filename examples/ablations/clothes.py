@@ -1,5 +1,6 @@
 """Six kinds of clothes to train on and four others to judge by, as the ablations use them."""
 
+import argparse
 from pathlib import Path
 
 import keras
@@ -14,6 +15,18 @@ from keras_vit_scale.runs import TrainConfig, model_file, train
 HELD_OUT = ("dress", "coat", "shirt", "sneaker")
 
 SIZE = "width=32,depth=3,mlp_dim=128,heads=2,patch_size=7"
+
+
+def options(doc: str, *, seeds: list[int], shots: int, out: str) -> argparse.ArgumentParser:
+    """What every ablation can be told; the first line of its page says what it is."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("train", help="training images, of all classes")
+    parser.add_argument("test", help="test images, of all classes")
+    parser.add_argument("--held-out", nargs="+", default=HELD_OUT)
+    parser.add_argument("--seeds", type=int, nargs="+", default=seeds)
+    parser.add_argument("--shots", type=int, default=shots)
+    parser.add_argument("--out", type=Path, default=Path(out))
+    return parser
 
 
 class Clothes:
@@ -35,6 +48,13 @@ class Clothes:
         self.data = str(out / "upstream.npz")
         if not Path(self.data).exists():
             write(upstream, self.data)
+
+    @classmethod
+    def named(cls, arguments: argparse.Namespace) -> "Clothes":
+        """As the options of `options` say."""
+        return cls(
+            arguments.train, arguments.test, arguments.out, arguments.held_out, arguments.shots
+        )
 
     def config(self, steps: int, **settings) -> TrainConfig:
         """A run on the six kinds, of a small ViT unless `settings` say otherwise."""

@@ -9,33 +9,22 @@ kinds that it never saw. Each run is a folder: interrupted, the script goes on w
 runs; half an hour of one core on JAX.
 """
 
-import argparse
-from pathlib import Path
-
 import matplotlib.figure
 import pandas as pd
-from clothes import HELD_OUT, Clothes
+from clothes import Clothes, options
 
 POOLINGS = {"map": "MAP", "gap": "GAP", "token": "[class] token"}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", help="training images, of all classes")
-    parser.add_argument("test", help="test images, of all classes")
-    parser.add_argument("--held-out", nargs="+", default=HELD_OUT)
+    parser = options(__doc__, seeds=[0, 1], shots=5, out="decay-ablation")
     parser.add_argument("--head", type=float, nargs="+", default=[0.03, 0.3, 3, 10, 30])
     parser.add_argument("--body", type=float, nargs="+", default=[0.03, 0.3, 3])
     parser.add_argument("--body-of-poolings", type=float, default=0.03)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--shots", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("decay-ablation"))
     arguments = parser.parse_args()
 
-    clothes = Clothes(
-        arguments.train, arguments.test, arguments.out, arguments.held_out, arguments.shots
-    )
+    clothes = Clothes.named(arguments)
     grid = [("map", head, body) for body in arguments.body for head in arguments.head]
     others = [(p, head, arguments.body_of_poolings) for p in POOLINGS for head in arguments.head]
     runs = [(*run, seed) for seed in arguments.seeds for run in dict.fromkeys([*grid, *others])]

@@ -8,33 +8,22 @@ with them; 28 pixels are those of the files. Judged upstream and by the few-shot
 a folder: interrupted, the script goes on where it was. Ten minutes of one core on JAX.
 """
 
-import argparse
-from pathlib import Path
-
 import pandas as pd
-from clothes import HELD_OUT, Clothes
+from clothes import Clothes, options
 
 #: Patches a side, and the patch sizes to compare.
 SCALES = {7: (2, 4, 8), 4: (4, 7, 14)}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", help="training images, of all classes")
-    parser.add_argument("test", help="test images, of all classes")
-    parser.add_argument("--held-out", nargs="+", default=HELD_OUT)
+    parser = options(__doc__, seeds=[0], shots=10, out="resolution-ablation")
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--sides", type=int, nargs="+", default=list(SCALES))
-    parser.add_argument("--shots", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=Path("resolution-ablation"))
     arguments = parser.parse_args()
 
-    clothes = Clothes(
-        arguments.train, arguments.test, arguments.out, arguments.held_out, arguments.shots
-    )
+    clothes = Clothes.named(arguments)
     rows = []
     for seed in arguments.seeds:
         for side in arguments.sides:

@@ -9,14 +9,11 @@ peak rate with which it is best upstream at the longest duration, on images held
 Ten minutes of one core on JAX.
 """
 
-import argparse
-from pathlib import Path
-
 import keras
 import matplotlib.figure
 import numpy as np
 import pandas as pd
-from clothes import HELD_OUT, SIZE, Clothes
+from clothes import SIZE, Clothes, options
 
 import keras_vit_scale as kvs
 from keras_vit_scale.data import hold_out, open_source
@@ -29,22 +26,14 @@ COOLDOWN = 0.2
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", help="training images, of all classes")
-    parser.add_argument("test", help="test images, of all classes")
-    parser.add_argument("--held-out", nargs="+", default=HELD_OUT)
+    parser = options(__doc__, seeds=[0], shots=5, out="schedules-ablation")
     parser.add_argument("--durations", type=int, nargs="+", default=[200, 400, 800])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.004, 0.008, 0.016])
     parser.add_argument("--validation", type=int, default=2000, help="images to choose rates by")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--size", default=SIZE)
-    parser.add_argument("--shots", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("schedules-ablation"))
     arguments = parser.parse_args()
 
-    clothes = Clothes(
-        arguments.train, arguments.test, arguments.out, arguments.held_out, arguments.shots
-    )
+    clothes = Clothes.named(arguments)
     rows = []
     for seed in arguments.seeds:
         for rate in arguments.rates:

@@ -1,5 +1,6 @@
 """`estimate`, `max-batch` and `shapes`: what a training step takes, and what fits."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,16 +9,47 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
 from keras_vit_scale.cli.output import print_json, tell
 
 Size = Annotated[str, arg(metavar="SIZE")]
 Device = Annotated[str | None, arg(metavar="NAME")]
-Remat = Literal["auto", "full", "dots", "none"]
-Optimizer = Literal["adafactor", "adamw", "momentum", "adam"]
 Method = Literal["estimate", "compile", "run"]
 GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a model of a named size is trained, as far as it decides what that takes."""
+
+    optimizer: Literal["adafactor", "adamw", "momentum", "adam"] = "adafactor"
+    """Ours, or adam: Keras', all of it in float32."""
+    dtype: str = "mixed_bfloat16"
+    """A Keras dtype policy."""
+    remat: Literal["auto", "full", "dots", "none"] = "auto"
+    """What the backward pass finds saved."""
+    image_size: int = 224
+    """Side of the images in pixels."""
+    classes: int = 1000
+    """Of the head."""
+    pooling: Literal["map", "gap", "token"] = "map"
+    """What makes one vector of the tokens."""
+
+    def options(self) -> dict[str, Any]:
+        """As `planning.estimate` takes them."""
+        return {
+            "optimizer": self.optimizer,
+            "dtype": self.dtype,
+            "remat": None if self.remat == "none" else self.remat,
+            "image_size": self.image_size,
+            "num_classes": self.classes,
+            "pooling": self.pooling,
+        }
+
+
+#: What a verb takes of these unless it is told otherwise.
+USUAL = Step()
 
 
 def estimate(
@@ -25,12 +57,7 @@ def estimate(
     /,
     batch_size: int = 4096,
     device: Device = None,
-    optimizer: Optimizer = "adafactor",
-    dtype: str = "mixed_bfloat16",
-    remat: Remat = "auto",
-    image_size: int = 224,
-    classes: int = 1000,
-    pooling: Literal["map", "gap", "token"] = "map",
+    step: Annotated[Step, OmitArgPrefixes] = USUAL,
     mesh: str | None = None,
     fully_sharded: bool = False,
     steps: int | None = None,
@@ -51,12 +78,7 @@ def estimate(
         batch_size: Images of a step, on all devices together.
         device: An accelerator, such as "H100 SXM", or a kind of TPU, v5e. By default the one
             that is here.
-        optimizer: Ours, or adam: Keras', all of it in float32.
-        dtype: A Keras dtype policy.
-        remat: What the backward pass finds saved.
-        image_size: Side of the images in pixels.
-        classes: Of the head.
-        pooling: What makes one vector of the tokens.
+        step: How the model is trained.
         mesh: Devices by axis: data=8 cuts the batch, data=4,model=2 heads and MLP width too.
         fully_sharded: Cut weights and the optimizer's state over the data axis too.
         steps: Also say what so many steps take.
@@ -76,15 +98,10 @@ def estimate(
     told = planning.estimate(
         size,
         batch_size,
-        num_classes=classes,
-        image_size=image_size,
-        pooling=pooling,
-        optimizer=optimizer,
-        dtype=dtype,
-        remat=named_remat(remat),
         device=device,
         distribution=cuts,
         exact=exact,
+        **step.options(),
     )
     training = None if steps is None else told.training(steps, price)
     if json:
@@ -97,7 +114,7 @@ def estimate(
     console.print(
         table(("parameters", ""), [(part, f"{n:,}") for part, n in told.parameters.items()])
     )
-    rows = [(kind, f"{n / GIB:,.2f} GiB") for kind, n in vars(told.memory).items()]
+    rows = [(kind, in_gib(n)) for kind, n in vars(told.memory).items()]
     console.print(table(("memory of a device", ""), [*rows, ("total", in_gib(told.memory.total))]))
     if told.compiled is not None:
         tell(f"By the compiler, or measured: {in_gib(told.compiled)}.")
@@ -128,12 +145,7 @@ def max_batch(
     memory: float | None = None,
     method: Method = "estimate",
     multiple: int = 1,
-    optimizer: Optimizer = "adafactor",
-    dtype: str = "mixed_bfloat16",
-    remat: Remat = "auto",
-    image_size: int = 224,
-    classes: int = 1000,
-    pooling: Literal["map", "gap", "token"] = "map",
+    step: Annotated[Step, OmitArgPrefixes] = USUAL,
     json: bool = False,
 ) -> None:
     """Find the largest batch with which a training step fits a device.
@@ -151,12 +163,7 @@ def max_batch(
         method: estimate; compile, which asks the compiler for about ten batches (JAX; TPUs need
             not be there); or run, which trains a step of each, in a process of its own.
         multiple: What the batch is to be a multiple of.
-        optimizer: Ours, or adam: Keras', all of it in float32.
-        dtype: A Keras dtype policy.
-        remat: What the backward pass finds saved.
-        image_size: Side of the images in pixels.
-        classes: Of the head.
-        pooling: What makes one vector of the tokens.
+        step: How the model is trained.
         json: Print JSON.
     """
     from keras_vit_scale import planning
@@ -167,12 +174,7 @@ def max_batch(
         memory=None if memory is None else memory * GIB,
         method=method,
         multiple=multiple,
-        num_classes=classes,
-        image_size=image_size,
-        pooling=pooling,
-        optimizer=optimizer,
-        dtype=dtype,
-        remat=named_remat(remat),
+        **step.options(),
     )
     if json:
         print_json(vars(found))
@@ -271,11 +273,6 @@ def in_words(row: Any) -> str:
     if not pd.isna(row.images_per_second):
         words.append(f"{row.images_per_second:,.3g} images a second")
     return ", ".join(words)
-
-
-def named_remat(remat: str) -> str | None:
-    """A `remat` as `ViT` takes it."""
-    return None if remat == "none" else remat
 
 
 def in_gib(number: float) -> str:

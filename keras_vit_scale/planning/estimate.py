@@ -130,6 +130,30 @@ def usable(device: Accelerator) -> int:
     return int(USABLE * device.memory)
 
 
+def memory_to_fill(device: Accelerator | None, memory: float | None, method: str) -> int | None:
+    """Bytes that a step may take of a device, or `None` for all that the one here has.
+
+    Args:
+        device: The device, if it is known.
+        memory: Bytes that are given for it; by default what is `usable`.
+        method: How it is found whether a step fits; with "run" nothing need be known.
+
+    Raises:
+        ValueError: If the memory is not positive, or it is unknown and must be known.
+    """
+    if memory is not None:
+        check_positive(memory=memory)
+        return int(memory)
+    if device is not None:
+        return usable(device)
+    if method == "run":
+        return None
+    raise ValueError(
+        "It must be known how much memory there is: give `memory` or `device`. Received: "
+        "neither, and no known accelerator is here"
+    )
+
+
 def named_device(device: str | Accelerator | None) -> Accelerator | None:
     """The accelerator of a name, of a TPU's kind such as "v5e", or the one that is here.
 

@@ -3,15 +3,13 @@
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_vit_scale.distribution.cuts import Cuts
-from keras_vit_scale.losses import SigmoidCrossEntropy
 from keras_vit_scale.models.config import ViTConfig
-from keras_vit_scale.models.vit import ViT
 from keras_vit_scale.planning.accelerators import Accelerator, this_accelerator
 from keras_vit_scale.planning.step import OutOfMemoryError, lower_step
 from keras_vit_scale.planning.topologies import TPU_KINDS
+from keras_vit_scale.planning.trial import training_step
 
 #: Accelerators by the kind that the compiler for TPUs knows: of v3 a core is a device.
 TPUS = {kind: f"TPU {kind} core" if kind == "v3" else f"TPU {kind}" for kind in TPU_KINDS}
@@ -84,11 +82,9 @@ def _measured(config, batch_size, optimizer, **options):
             "torch tells what a step needs on a GPU, and there is none here. Without `exact` it is "
             "estimated"
         )
-    model = ViT(config, **options)
-    model.compile(type(optimizer).from_config(optimizer.get_config()), SigmoidCrossEntropy())
-    images = np.zeros((batch_size, *model.input_shape[1:]), "float32")
-    labels = np.zeros(batch_size, "int32")
+    unused = type(optimizer).from_config(optimizer.get_config())
+    step = training_step(config, batch_size, unused, **options)
     torch.cuda.reset_peak_memory_stats()
     for _ in range(2):
-        model.train_on_batch(images, labels)
+        step()
     return torch.cuda.max_memory_allocated()

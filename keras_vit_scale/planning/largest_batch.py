@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_vit_scale.checks import check_one_of, check_positive, check_positive_integers
+from keras_vit_scale.checks import check_one_of, check_positive_integers
 from keras_vit_scale.distribution.cuts import Cuts
 from keras_vit_scale.distribution.mesh import DATA
 from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.presets import preset
 from keras_vit_scale.planning.accelerators import Accelerator
-from keras_vit_scale.planning.estimate import Estimator, usable
+from keras_vit_scale.planning.estimate import Estimator, memory_to_fill
 from keras_vit_scale.planning.exact import needed
 from keras_vit_scale.planning.trial import run_trial
 
@@ -75,8 +75,6 @@ def max_batch(
     """
     check_one_of(METHODS, method=method)
     check_positive_integers(multiple=multiple)
-    if memory is not None:
-        check_positive(memory=memory)
     config = preset(config) if isinstance(config, str) else config
     estimator = Estimator(device=device, distribution=distribution, **options)
     if method == "run" and distribution is not None:
@@ -86,14 +84,7 @@ def max_batch(
         )
     rows = 1 if distribution is None else distribution.sizes[DATA]
     found_device = estimator.device
-    have = None if found_device is None else usable(found_device)
-    if memory is not None:
-        have = int(memory)
-    if have is None and method != "run":
-        raise ValueError(
-            "It must be known how much memory there is: give `device` or `memory`. Received: "
-            "neither, and no known accelerator is here"
-        )
+    have = memory_to_fill(found_device, memory, method)
 
     def bytes_needed(batch: int) -> int:
         if method == "estimate":

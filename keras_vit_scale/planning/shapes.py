@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from keras_vit_scale.checks import check_one_of, check_positive, check_positive_integers
-from keras_vit_scale.formats import FORMATS, check_format
+from keras_vit_scale.checks import check_one_of, check_positive_integers
+from keras_vit_scale.formats import with_format, without_format
 from keras_vit_scale.models.config import ViTConfig, image_grid
 from keras_vit_scale.ownership import owning
 from keras_vit_scale.planning.accelerators import Accelerator
-from keras_vit_scale.planning.estimate import Estimator, usable
+from keras_vit_scale.planning.estimate import Estimator, memory_to_fill
 from keras_vit_scale.planning.exact import needed
 from keras_vit_scale.planning.largest_batch import METHODS
 from keras_vit_scale.planning.trial import run_trial
@@ -113,8 +113,6 @@ def search_shapes(
         batch_size=batch_size, num_classes=num_classes, image_size=image_size, steps=steps
     )
     image_grid(image_size, patch)
-    if memory is not None:
-        check_positive(memory=memory)
     if not settings:
         raise ValueError("`settings` must name at least one. Received: settings={}")
     step: dict[str, Any] = {"num_classes": num_classes, "image_size": image_size}
@@ -123,14 +121,7 @@ def search_shapes(
         for name, setting in settings.items()
     }
     found = next(iter(estimators.values())).device
-    have = None if found is None else usable(found)
-    if memory is not None:
-        have = int(memory)
-    if have is None and method != "run":
-        raise ValueError(
-            "It must be known how much memory there is: give `memory` or `device`. Received: "
-            "neither, and no known accelerator is here"
-        )
+    have = memory_to_fill(found, memory, method)
 
     def trial(config: ViTConfig, name: str) -> dict[str, Any]:
         told = estimators[name](config, batch_size)
@@ -156,7 +147,6 @@ def search_shapes(
     if folder is None:
         return pd.DataFrame([trial(*pair) for pair in pairs])
     sought = {
-        "format": FORMATS["shape search"],
         "memory": memory,
         "patch": patch,
         "settings": {name: asdict(setting) for name, setting in settings.items()},
@@ -203,7 +193,7 @@ def _kept(path, sought, pairs, trial):
     rows = _read(path, sought)
     with open(path, "a", encoding="utf-8") as file:
         if not file.tell():
-            _write(file, sought)
+            _write(file, with_format("shape search", sought))
         for config, name in pairs:
             key = _key({**asdict(config), "setting": name})
             if key not in rows:
@@ -235,8 +225,8 @@ def _read(path: Path, sought: dict[str, Any]) -> dict[tuple[Any, ...], dict[str,
     if not whole:
         return {}
     before, *rows = map(json.loads, whole.splitlines())
-    check_format("shape search", before.get("format", 1), path)
-    differing = [n for n in sought.keys() - {"format"} if before.get(n) != sought[n]]
+    before = without_format("shape search", before, path)
+    differing = [n for n in sought if before.get(n) != sought[n]]
     if differing:
         raise ValueError(
             "A folder has the trials of one search, which goes on with another grid and nothing "

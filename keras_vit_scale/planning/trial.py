@@ -1,18 +1,19 @@
 """Steps of training that are really run, in a process of their own, which may die for memory."""
 
 import json
-import os
 import re
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_vit_scale.children import child_environment
 from keras_vit_scale.losses import SigmoidCrossEntropy
 from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.vit import ViT
@@ -69,13 +70,12 @@ def run_trial(
         "memory": memory,
         "options": options,
     }
-    backend = {"KERAS_BACKEND": keras.backend.backend()}
     done = subprocess.run(
         [sys.executable, "-c", f"from {__name__} import main; main()", json.dumps(described)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=child_environment(),
     )
     if done.returncode == 0:
         return Trial(True, json.loads(done.stdout.splitlines()[-1])["seconds"])
@@ -92,17 +92,33 @@ def main() -> None:
     optimizer = named_optimizer(options.pop("optimizer", None))
     if described["memory"] is not None:
         _limit(described["memory"])
-    model = ViT(ViTConfig(**described["config"]), **options)
-    model.compile(optimizer, SigmoidCrossEntropy())
-    images = np.zeros((described["batch_size"], *model.input_shape[1:]), "float32")
-    labels = np.zeros(described["batch_size"], "int32")
+    config = ViTConfig(**described["config"])
+    step = training_step(config, described["batch_size"], optimizer, **options)
     seconds = []
     for _ in range(described["steps"] + 1):
         begun = time.perf_counter()
-        # It gives the loss as a number, and so has waited for the device.
-        model.train_on_batch(images, labels)
+        step()
         seconds.append(time.perf_counter() - begun)
     print(json.dumps({"seconds": statistics.median(seconds[1:])}))
+
+
+def training_step(
+    config: ViTConfig, batch_size: int, optimizer: keras.optimizers.Optimizer, **options: Any
+) -> Callable[[], Any]:
+    """A step of training on images of nothing, as a function.
+
+    It gives the loss as a number, and so has waited for the device.
+
+    Args:
+        config, batch_size: As in `estimate`.
+        optimizer: Which trains the model from now on.
+        **options: Of `ViT`.
+    """
+    model = ViT(config, **options)
+    model.compile(optimizer, SigmoidCrossEntropy())
+    images = np.zeros((batch_size, *model.input_shape[1:]), "float32")
+    labels = np.zeros(batch_size, "int32")
+    return lambda: model.train_on_batch(images, labels)
 
 
 def _limit(memory: int) -> None:

@@ -14,8 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import keras
-
+from keras_vit_scale.children import child_environment
 from keras_vit_scale.training.stopping import INTERRUPTED, RESUMABLE, Stopped, Stopping
 from keras_vit_scale.tuning.trial import Job, run_job
 
@@ -47,19 +46,13 @@ def run_in_process(job: Job) -> None:
             f"processes=False trials have none. Received: {error}"
         ) from error
     folder = Path(job.folder)
-    # What can be imported here can be there, callbacks' classes for example.
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": keras.backend.backend(),
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-    }
     with (folder / "process.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=child_environment(),
         )
         with process:  # whose end closes standard input, and waits
             stdin: Any = process.stdin

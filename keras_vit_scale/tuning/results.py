@@ -173,9 +173,7 @@ def draw_search(folder: str | Path) -> matplotlib.figure.Figure:
     # With Hyperband's lengths, on which its scores depend too.
     asked = [*searched(folder), "tuner/epochs"]
     names = [name for name in asked if name in done and done[name].notna().all()]
-    objective, direction = json.loads((Path(folder) / "search.json").read_text(encoding="utf-8"))[
-        "objective"
-    ]
+    objective, direction = read_json("search", Path(folder) / "search.json")["objective"]
     scores = done["score"].to_numpy(float)
     order = np.argsort(scores if direction == "max" else -scores)
     rank = np.empty(len(order))
