@@ -17,6 +17,10 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     }.items():
         os.environ.setdefault(name, value)
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker's threads would wait for the others': eight times as long for small matrices.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import keras
 import numpy as np
 import pytest
@@ -55,10 +59,8 @@ def why_not(item):
     """Why a test is skipped: what it needs is not there, or it has its place on another backend."""
     backend = keras.backend.backend()
     marked = item.get_closest_marker
-    # Where they are slow on PyTorch, on which every change runs slow tests.
-    alone = "torch" if marked("slow") else "jax"
-    if marked("numpy_alone") and backend != alone:
-        return f"without Keras: the same on every backend, run on {alone}"
+    if marked("numpy_alone") and backend != "jax":
+        return "without Keras: the same on every backend, run on JAX"
     if marked("libtpu") and find_libtpu() is None:
         return "libtpu is not installed (extra tpu)"
     example = isinstance(item, pytest.DoctestItem)

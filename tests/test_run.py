@@ -397,6 +397,7 @@ BAD = {
     "rate": ({"peak": 0.0}, "`peak` must be positive"),
     "decay": ({"head_decay": -1.0}, "not negative"),
     "seed": ({"seed": -1}, "`seed`"),
+    "workers": ({"workers": -1}, "`workers` must be a number of processes"),
     "no skipped update": ({"max_skipped": 0}, "`max_skipped`"),
     "unknown answer": ({"on_spike": "rewnd"}, "must be one of"),
     "validation": ({"validation": 1.5}, "number of images, or a part"),

@@ -9,8 +9,8 @@ import numpy as np
 from keras_vit_scale.data import EvalTransform, Source, eval_batches
 from keras_vit_scale.distribution.layouts import batch_multiple, batch_shard
 
-#: Compiled functions of models on several devices.
-_FUNCTIONS: weakref.WeakKeyDictionary[keras.Model, Any] = weakref.WeakKeyDictionary()
+#: Compiled functions of models on several devices, by the mesh of these.
+_FUNCTIONS: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 # Kept as long as the model is, since a new one would be compiled anew at each evaluation.
 _REPRESENTATIONS: weakref.WeakKeyDictionary[keras.Model, keras.Model] = weakref.WeakKeyDictionary()
@@ -77,7 +77,8 @@ def _of_all_devices(model):
 
     distribution = keras.distribution.distribution()
     mesh = distribution.device_mesh.backend_mesh
-    if model not in _FUNCTIONS:
+    functions = _FUNCTIONS.setdefault(model, {})
+    if mesh not in functions:
         known = weakref.ref(model)  # the function must not keep its own key
 
         def outputs(trainable, non_trainable, images, labels, weights):
@@ -86,7 +87,7 @@ def _of_all_devices(model):
             return y, labels, weights
 
         everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        _FUNCTIONS[model] = jax.jit(outputs, out_shardings=everywhere)
+        functions[mesh] = jax.jit(outputs, out_shardings=everywhere)
 
     def compute(*batch):
         whole = [
@@ -99,6 +100,6 @@ def _of_all_devices(model):
             [v.value for v in vs]
             for vs in (model.trainable_variables, model.non_trainable_variables)
         )
-        return [np.asarray(each) for each in _FUNCTIONS[model](*state, *whole)]
+        return [np.asarray(each) for each in functions[mesh](*state, *whole)]
 
     return compute

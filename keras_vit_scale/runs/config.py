@@ -20,6 +20,7 @@ from keras_vit_scale.data import Augmentation, EvalTransform, TrainTransform
 from keras_vit_scale.data.decode import MAX_PIXELS
 from keras_vit_scale.data.preprocessing import MARGIN
 from keras_vit_scale.data.replacing import bad_limit
+from keras_vit_scale.data.workers import check_workers
 from keras_vit_scale.models import ViTConfig, preset
 from keras_vit_scale.models.config import image_grid
 from keras_vit_scale.optimizers import head_and_body
@@ -47,6 +48,8 @@ FREE = (
     "max_bad",
     "max_skipped",
     "max_rewinds",
+    # The batches are the same.
+    "workers",
 )
 
 
@@ -109,6 +112,8 @@ class TrainConfig:
     """Symbolic links that lead out of a folder of images: an error, or followed."""
     exclude: Annotated[str | None, arg(metavar="FILE")] = None
     """Leave out the images of this list, which dedup wrote for these data: excluded.parquet."""
+    workers: int = 0
+    """Processes that read the training images; 0 for two threads, enough for small images."""
 
     crop: Literal["inception", "shift", "none"] = "inception"
     """Training crop: the paper's, or squashed and moved by a pixel or so, or only squashed."""
@@ -217,6 +222,7 @@ class TrainConfig:
             max_rewinds=self.max_rewinds,
         )
         bad_limit(self.max_bad, images=1)
+        check_workers(self.workers)
         check_positive(peak=self.peak, timescale=self.timescale, clip_norm=self.clip_norm)
         check_rates(
             dropout=self.dropout,

@@ -116,6 +116,8 @@ class FineTune:
     """Symbolic links that lead out of a folder of images: an error, or followed."""
     exclude: Annotated[str | None, arg(metavar="FILE")] = None
     """Leave out the images of this list, which dedup wrote for these data: excluded.parquet."""
+    workers: int = 0
+    """Processes that read the training images; 0 for two threads, enough for small images."""
 
     crop: Annotated[
         Literal["inception", "shift", "none"] | None, arg(metavar="{inception,shift,none}")

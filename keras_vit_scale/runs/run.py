@@ -348,6 +348,7 @@ class Run:
                 offset=images_seen(self.origin, 0, self.config.batch_size)
                 + self.rewinds.offset(start),
                 augmentation=self.config.augmentation(),
+                workers=self.config.workers,
                 callbacks=callbacks,
             )
             saving.save_last()

@@ -21,6 +21,7 @@ from keras_vit_scale.data.decode import MAX_PIXELS, check_reading
 from keras_vit_scale.data.folder import LINKS
 from keras_vit_scale.data.replacing import bad_limit
 from keras_vit_scale.data.resizing import check_filter
+from keras_vit_scale.data.workers import check_workers
 from keras_vit_scale.models import ViTConfig, preset
 from keras_vit_scale.optimizers import head_and_body
 from keras_vit_scale.optimizers.decay import check_decay
@@ -93,6 +94,8 @@ class DataConfig:
     """Symbolic links that lead out of a folder of images: "refuse" or "follow" them."""
     exclude: str | None = None
     """A list of images of `upstream` to leave out, which dedup wrote for it."""
+    workers: int = 0
+    """Processes that read the training images; 0 for two threads."""
     stratified: bool = False
     """Whether `data_sizes` of a study take from each class its share."""
 
@@ -102,6 +105,7 @@ class DataConfig:
         check_reading(self.orientation, self.max_pixels, self.fast)
         check_one_of(LINKS, links=self.links)
         check_filter(self.filter, self.antialias)
+        check_workers(self.workers)
         for name in ("held_out", "validation"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -364,7 +368,7 @@ def conflicts(old: StudyConfig, new: StudyConfig) -> list[str]:
     if old.image_size != new.image_size:
         reasons.append(f"image_size was {old.image_size}, now {new.image_size}")
     for part, free in (
-        ("data", ("bad_images", "max_bad")),
+        ("data", ("bad_images", "max_bad", "workers")),
         ("recipe", ("peak", "peaks", "rates_chosen")),
         ("probe", ()),
     ):

@@ -306,6 +306,7 @@ class StudyRun:
                 batch_size=self.config.recipe.batch_size,
                 seed=self.seed,
                 stop=stop,
+                workers=self.config.data.workers,
                 callbacks=[clock.callback(doing), saving],
             )
             saving.save_last()

@@ -1,5 +1,6 @@
 """A range of training steps, on top of Keras' fit."""
 
+import grain
 import keras
 
 from keras_vit_scale.data import Augmentation, Source, TrainTransform, train_batches
@@ -18,6 +19,7 @@ def train_steps(
     stop: int,
     offset: int = 0,
     augmentation: Augmentation | None = None,
+    workers: int = 0,
     callbacks: list[keras.callbacks.Callback] | None = None,
 ) -> float | None:
     """Trains a compiled model from its optimizer's step to step `stop`.
@@ -35,17 +37,19 @@ def train_steps(
     start = steps_done(model)
     if start >= stop:
         return None
-    told = _Told(source)
-    batches = train_batches(
-        told,
-        transform,
-        batch_size,
-        seed=seed,
-        start=start,
-        stop=stop,
-        offset=offset,
-        augmentation=augmentation,
-        shard=batch_shard(),
+    batches = _Told(
+        train_batches(
+            source,
+            transform,
+            batch_size,
+            seed=seed,
+            start=start,
+            stop=stop,
+            offset=offset,
+            augmentation=augmentation,
+            shard=batch_shard(),
+            workers=workers,
+        )
     )
     try:
         history = model.fit(
@@ -56,32 +60,43 @@ def train_steps(
             callbacks=callbacks,
         )
     except Exception as error:
-        # What TensorFlow makes of an item's own; anything else is not about the item, which
-        # may lie several batches ahead.
-        if told.error is not None and type(error).__module__.startswith("tensorflow"):
-            raise told.error from None
+        # What TensorFlow makes of a batch's own; anything else is not about the batch, which
+        # may be read ahead.
+        if batches.error is not None and type(error).__module__.startswith("tensorflow"):
+            raise batches.error from None
         raise
     loss = history.history["loss"][-1]
     check_loss(own_optimizer(model), loss, start, stop)
     return loss
 
 
-class _Told:
-    """A source that remembers what an item raised: on TensorFlow it arrives as another error."""
+class _Told(grain.IterDataset):
+    """Batches that remember what an image raised: on TensorFlow it arrives as another error."""
 
-    def __init__(self, source: Source):
-        self.source = source
-        self.error: Exception | None = None
+    def __init__(self, batches: grain.IterDataset):
+        super().__init__(batches)
+        self.batches, self.error = batches, None
 
-    def __getattr__(self, name):
-        return getattr(self.source, name)
+    def __iter__(self) -> grain.DatasetIterator:
+        return _Telling(self)
 
-    def __len__(self):
-        return len(self.source)
 
-    def __getitem__(self, index):
+class _Telling(grain.DatasetIterator):
+    def __init__(self, told: _Told):
+        super().__init__()
+        self.told, self.batches = told, iter(told.batches)
+
+    def __next__(self):
         try:
-            return self.source[index]
-        except Exception as error:
-            self.error = error
+            return next(self.batches)
+        except StopIteration:
             raise
+        except Exception as error:
+            self.told.error = error
+            raise
+
+    def get_state(self):
+        return self.batches.get_state()
+
+    def set_state(self, state):
+        self.batches.set_state(state)
