@@ -162,7 +162,7 @@ def test_a_search_that_is_killed_while_it_runs_goes_on(tmp_path):
     """Two of three shapes fit the processor's memory as it is limited, and one does not."""
     code = (
         "from keras_vit_scale.planning import Setting, search_shapes; "
-        "search_shapes(2**28, widths=[8], depths=[1], mlp_dims=[8, 16, 3 * 10**7], heads=[1], "
+        "search_shapes(2**29, widths=[8], depths=[1], mlp_dims=[8, 16, 3 * 10**7], heads=[1], "
         "patch=7, image_size=14, num_classes=3, batch_size=2, device=None, method='run', "
         f"steps=1, settings={{'a': Setting(dtype='float32')}}, folder={str(tmp_path)!r})"
     )

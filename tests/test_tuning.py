@@ -196,7 +196,7 @@ def test_the_probe_takes_images_that_no_run_trains_on():
 SPACE = {"peak": [1e-3, 1e-2], "head_decay": [0.0, 3.0]}
 
 
-@pytest.mark.large
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tuner", "options"),
     [
@@ -220,7 +220,7 @@ def test_tuners_of_kerastuner_train_a_space(tuner, options, tmp_path):
     assert best.input_shape == (None, 8, 8, 3)
 
 
-@pytest.mark.large
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("oracle", "options", "peaks", "trials"),
     [
@@ -266,7 +266,7 @@ def test_data_belong_to_the_run():
 # Successive halving
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_a_rung_is_the_run_of_its_length(tmp_path):
     """A trunk that was cooled down at 5 steps and trained on is cooled down at 10 as if never."""
     short, long = (dataclasses.replace(RUN, steps=steps) for steps in (5, 10))
@@ -282,7 +282,7 @@ def test_a_rung_is_the_run_of_its_length(tmp_path):
         np.testing.assert_array_equal(as_numpy(ours), as_numpy(theirs))
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_hyperband_climbs_from_trunk_to_trunk(search):
     run = dataclasses.replace(RUN, batch_size=350)
     space = RecipeHyperModel(run, peak=(1e-3, 1e-1))
@@ -328,7 +328,7 @@ class Sizes(RunHyperModel):
         return {"size": "two"}
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_a_killed_trial_is_recorded_and_the_search_goes_on(search):
     run = dataclasses.replace(RUN, warmup=0)
     space = RecipeHyperModel(run, peak=[0.1, 0.01, 0.001])
@@ -341,7 +341,7 @@ def test_a_killed_trial_is_recorded_and_the_search_goes_on(search):
     assert len({*pids, os.getpid()}) == 3
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_a_model_larger_than_memory_fails_alone(search):
     space = Sizes(RUN)
     oracle = keras_tuner.oracles.GridSearchOracle(space.objective)
@@ -390,7 +390,7 @@ def wait_for(folder, pattern, process):
         time.sleep(0.05)
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_and_ends_the_same(tmp_path):
     peaks, options = [0.01, 0.02], {"steps": 400, "checkpoint_every": 20}
     killed = start(tmp_path / "a", peaks, options)
@@ -410,7 +410,7 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(tmp_path):
         assert "devices held: False" in whole.stdout.read()
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_a_chief_and_two_workers_share_a_search(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -560,7 +560,7 @@ COMMAND = [
 ]  # fmt: skip
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_the_command_searches_and_reports(tmp_path, capsys):
     out = tmp_path / "search"
     options = ["--search", "random", "--trials", "2", "--peaks", "1e-3", "1e-1", "--out", str(out)]
@@ -588,7 +588,7 @@ def test_the_command_tells_mistakes_in_a_line(tmp_path, capsys):
 # Logs, tables, pictures
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_every_trial_has_a_log_of_its_own(search, tmp_path):
     space = RecipeHyperModel(RUN, **SPACE)
     callbacks = [TensorBoardLog(tmp_path / "logs", every=1)]
@@ -645,7 +645,7 @@ def test_a_search_is_drawn(search, tmp_path):
     shutil.rmtree(search.folder)
 
 
-@pytest.mark.large
+@pytest.mark.slow
 def test_without_kerastuner_it_is_told_how_to_get_it():
     said = subprocess.run(
         [

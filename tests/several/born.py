@@ -3,20 +3,24 @@
     python born.py FOLDER
 
 Run in each process of a `Job`. Writes FOLDER/PROCESS.json: bytes of the model, of the share
-of it that the process has, and the most memory beyond what it had before, phase by phase.
+of it that the process has, of the model with its optimizer's state, and the most memory beyond
+what it had before, phase by phase.
 """
 
 import gc
 import json
+import math
 import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 
 import keras_vit_scale as kvs
 from keras_vit_scale import distribution
 from keras_vit_scale.processes import is_first, meet, place
 from keras_vit_scale.training import CheckpointStore
+from keras_vit_scale.training.checkpoints.state import training_state
 
 SHAPE = kvs.ViTConfig(width=1024, depth=16, mlp_dim=4096, heads=16, patch_size=16)
 
@@ -35,6 +39,7 @@ class Peak:
         self.before = before
 
     def __enter__(self):
+        gc.collect()  # Keras' models are cycles, which Python may let go of later
         Path("/proc/self/clear_refs").write_text("5")
         return self
 
@@ -67,11 +72,12 @@ def main(folder):
         told["model"] = int(table["bytes"].iloc[-1])
         told["share"] = int(table["bytes_a_device"].iloc[-1])
         del model
-        gc.collect()
         with Peak(before) as loaded:
             model = kvs.from_pretrained(file)
         model.compile(kvs.Momentum(1e-3, momentum=0.0), kvs.SigmoidCrossEntropy())
         store = CheckpointStore(folder / "checkpoints")
+        state = training_state(model)
+        told["state"] = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in state.values())
         with Peak(before) as saved:
             store.save(model, 0)
             store.wait()
