@@ -196,7 +196,6 @@ def note_all(path, start):
         ledger.note(f"{(start + i) % 30}.jpg", f"found by {start}")
 
 
-@pytest.mark.slow
 @numpy_alone
 def test_threads_and_processes_list_each_image_once(tmp_path):
     path = tmp_path / "l.csv"

@@ -22,6 +22,7 @@ import numpy as np
 
 import keras_vit_scale as kvs
 from keras_vit_scale.distribution import MeshParallel, describe, make_mesh, parse_mesh
+from keras_vit_scale.sharding import assign_shares
 
 STEPS, BATCH = 20, 8
 SHAPE = kvs.ViTConfig(width=40, depth=3, mlp_dim=44, heads=4, patch_size=4)
@@ -56,7 +57,7 @@ def train(mesh, *options):
             for i in range(0, len(images), BATCH)
         ]
         table = describe(model)
-        return {
+        told = {
             "losses": losses,
             "logits": model.predict_on_batch(images[:BATCH]),
             "bytes": table["bytes"].iloc[-1],
@@ -64,6 +65,11 @@ def train(mesh, *options):
             **{f"weights/{v.path}": np.asarray(v.value) for v in model.variables},
             **{f"optimizer/{v.path}": as_float(v) for v in optimizer.variables},
         }
+        for variable in model.variables:
+            values = rng.normal(size=variable.shape).astype(variable.dtype)
+            assign_shares(variable, values.__getitem__)
+            np.testing.assert_array_equal(np.asarray(variable.value), values)
+        return told
 
 
 def as_float(variable):
