@@ -42,7 +42,7 @@ ENTRY %main (x: bf16[7,5], g: f32[8,3]) -> f32[2,3] {
   %all = f32[8,3]{1,0} all-reduce(%g), replica_groups={}, to_apply=%add
   %started = (f32[8,3], f32[16,3]) all-gather-start(%all), replica_groups=[4,2]<=[8], dimensions={0}
   %done = f32[16,3]{1,0} all-gather-done(%started)
-  ROOT %own = f32[2,3]{1,0} reduce-scatter(%all), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  ROOT %own = f32[2,3]{1,0} reduce-scatter(%all), replica_groups={{0,1,2,3},{4,5,6,7}}
 }
 """
 

@@ -132,7 +132,7 @@ def test_a_study_and_its_probes(tmp_path):
 
 @pytest.mark.slow
 def test_no_process_ever_holds_much_more_than_its_share(tmp_path, monkeypatch):
-    """A model of 860 MB on four processes, created, loaded, and with its momentum saved and restored.
+    """A model of 860 MB on four processes, created, loaded, saved with its momentum and restored.
 
     Each may hold its share (215 MB, with momentum 323), once more while it changes, and one array
     (268 MB), beside what compiling takes (some 100 MB); the whole does not fit into that.
