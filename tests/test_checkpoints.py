@@ -33,7 +33,12 @@ from keras_vit_scale.training.checkpoints.chunks import (
     read_region,
     write_chunks,
 )
-from keras_vit_scale.training.checkpoints.manifest import MANIFEST, DamagedError, read_manifest
+from keras_vit_scale.training.checkpoints.manifest import (
+    MANIFEST,
+    DamagedError,
+    check_arrays,
+    read_manifest,
+)
 from keras_vit_scale.training.checkpoints.state import Piece, set_metrics
 from keras_vit_scale.training.checkpoints.storage import LocalFolder, open_folder
 from keras_vit_scale.training.diverged import DivergedError
@@ -278,6 +283,26 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(saved):
         path.write_bytes(content)
     assert_same(before, state_of(model))
     restore_folder(LocalFolder(folder), model)
+
+
+def test_of_three_parts_of_a_checkpoint_one_has_the_damage(saved):
+    """As three processes read them, each its own."""
+    folder = saved[0].folder.path / "step-00000002"
+    manifest = read_manifest(LocalFolder(folder))
+
+    def damages():
+        return [check_arrays(LocalFolder(folder), manifest, (i, 3)) for i in range(3)]
+
+    assert damages() == [[], [], []]
+    places = np.random.default_rng(1).choice(bytes_of_arrays(folder), 30)
+    finders = set()
+    for place in places:
+        flip_bit(arrays_file(folder), int(place))
+        found = damages()
+        assert sum(map(len, found)) == 1
+        finders |= {i for i, problems in enumerate(found) if problems}
+        flip_bit(arrays_file(folder), int(place))
+    assert finders == {0, 1, 2}
 
 
 def test_another_models_checkpoint_is_told_and_changes_nothing(saved):
@@ -553,8 +578,8 @@ def test_a_checkpoint_that_is_deleted_while_it_is_restored_is_told(saved, monkey
     copy = CheckpointStore(store.folder.path.with_name("copy"))
     checked = restoring.check_arrays
 
-    def then_deleted(folder, manifest):
-        problems = checked(folder, manifest)
+    def then_deleted(folder, manifest, part):
+        problems = checked(folder, manifest, part)
         if manifest.step == 2:
             folder.delete(MANIFEST)
             shutil.rmtree(folder.path)

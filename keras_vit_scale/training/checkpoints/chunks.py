@@ -121,10 +121,17 @@ def _write_file(folder, file_name, parts):
 
 
 def check_chunks(
-    folder: Folder, arrays: Mapping[str, Sequence[Chunk]], dtypes: Mapping[str, np.dtype]
+    folder: Folder,
+    arrays: Mapping[str, Sequence[Chunk]],
+    dtypes: Mapping[str, np.dtype],
+    part: tuple[int, int] = (0, 1),
 ) -> list[str]:
-    """What is wrong with the chunks of arrays: bytes that are not there, or not those saved."""
+    """What is wrong with the chunks of arrays: bytes that are not there, or not those saved.
+
+    Of them part (i, n) is every nth from the ith on.
+    """
     named = [(name, chunk) for name, chunks in arrays.items() for chunk in chunks]
+    named = named[part[0] :: part[1]]
     with ThreadPoolExecutor(THREADS) as pool:
         problems = pool.map(lambda pair: _problem(folder, pair[0], pair[1], dtypes[pair[0]]), named)
     return list(dict.fromkeys(problem for problem in problems if problem))

@@ -75,12 +75,16 @@ class Manifest:
         write_bytes(folder, file, json.dumps(content).encode())
 
 
-def check_arrays(folder: Folder, manifest: Manifest) -> list[str]:
-    """What is wrong with the arrays of a checkpoint: bytes that are missing, or not those saved."""
+def check_arrays(folder: Folder, manifest: Manifest, part: tuple[int, int] = (0, 1)) -> list[str]:
+    """What is wrong with the arrays of a checkpoint: bytes that are missing, or not those saved.
+
+    Of their chunks part (i, n) is every nth from the ith on.
+    """
     return check_chunks(
         folder,
         {name: entry.chunks for name, entry in manifest.arrays.items()},
         {name: entry.dtype for name, entry in manifest.arrays.items()},
+        part,
     )
 
 

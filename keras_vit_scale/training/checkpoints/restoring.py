@@ -9,12 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit_scale.processes import from_all, place
 from keras_vit_scale.sharding import assign_shares
 from keras_vit_scale.training.checkpoints.chunks import read_region
 from keras_vit_scale.training.checkpoints.manifest import (
     CheckpointError,
     DamagedError,
     Entry,
+    Manifest,
     check_arrays,
     read_manifest,
 )
@@ -66,7 +68,7 @@ def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False
             problems.append(f"{name} is {entry.dtype.name}, the model's {variable.dtype}")
     if problems:
         raise CheckpointError(_told(folder, problems))
-    damages = check_arrays(folder, manifest)
+    damages = _damages(folder, manifest)
     damages += [n for n, e in manifest.arrays.items() if not _covers(e.chunks, e.shape)]
     if damages:
         raise DamagedError(_told(folder, damages))
@@ -81,6 +83,17 @@ def restore_folder(folder: Folder, model: keras.Model, other_seeds: bool = False
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} was deleted while it was restored") from error
     return Restored(manifest.step, metrics, manifest.extra)
+
+
+def _damages(folder: Folder, manifest: Manifest) -> list[str]:
+    """What is wrong with the arrays, of which each of several processes reads its part."""
+    found = from_all([manifest.step, check_arrays(folder, manifest, part=place())])
+    if len(steps := {step for step, _ in found}) > 1:
+        raise CheckpointError(
+            "All processes must restore the same checkpoint; is the folder one that they share? "
+            f"Received: {folder}, and the steps {sorted(steps)}"
+        )
+    return list(dict.fromkeys(damage for _, damages in found for damage in damages))
 
 
 def _told(folder: Folder, problems: list[str]) -> str:

@@ -308,7 +308,8 @@ class CheckpointStore:
         """Gives a compiled model the state of a checkpoint.
 
         Nothing of the model is changed unless every array is there, fits, and has its
-        digest; while another process saves here, the newest that stays is taken.
+        digest; while another process saves here, the newest that stays is taken. Processes that
+        train together must all call it: each reads a part of the digests' bytes, and its own share.
 
         Args:
             model: The model, with the optimizer that the checkpoint was saved with.
