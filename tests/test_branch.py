@@ -123,7 +123,7 @@ def test_with_another_batch_size_and_recipe_it_sees_the_images_that_come_next(tr
         for a, b in zip(weights_of(tmp_path / "run"), model.weights, strict=True):
             # The key bias has a gradient of zero, whose rounding the optimizer makes steps of.
             if "key_bias" not in b.path:
-                np.testing.assert_allclose(a, as_numpy(b), rtol=1e-4, atol=1e-6, err_msg=b.path)
+                np.testing.assert_allclose(a, as_numpy(b), rtol=1e-4, atol=2e-5, err_msg=b.path)
 
 
 def test_what_is_dropped_may_change(trunk, tmp_path):

@@ -21,7 +21,7 @@ from keras_vit_scale.planning.state import named_optimizer
 
 #: What a process says that ended because there was no memory.
 _NO_MEMORY = re.compile(
-    r"out of memory|RESOURCE_EXHAUSTED|bad_alloc|MemoryError|not enough memory|can't allocate|"
+    r"out of memory|RESOURCE_?EXHAUSTED|bad_alloc|MemoryError|not enough memory|can't allocate|"
     r"Cannot allocate memory|Resource temporarily unavailable|can't start new thread",
     re.IGNORECASE,
 )
