@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import ndtri
+from threadpoolctl import threadpool_limits
 
 from keras_vit_scale.scaling.bootstrap import tails
 from keras_vit_scale.scaling.levenberg import levenberg_marquardt, with_priors
@@ -187,6 +188,8 @@ def covariance(size, d, size_, d_, own, local):
     return (size[:, None] == size_[None]) * (own**2 + local**2 * near)
 
 
+# Thousands of small matrices: BLAS' threads would wait for each other longer than they work.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_surface(
     size: ArrayLike,
     flops: ArrayLike,
