@@ -191,7 +191,10 @@ class RunTuner(Tuner):
             write_text(folder / "failure.json", json.dumps({"error": told.strip()}))
             raise keras_tuner().errors.FailedTrialError(told) from None
         (folder / "failure.json").unlink(missing_ok=True)
-        return metrics(folder)
+        # Of others KerasTuner would look for a direction, and make a metric of Keras on the device.
+        objective = self.oracle.objective
+        wanted = {each.name for each in getattr(objective, "objectives", [objective])}
+        return {name: value for name, value in metrics(folder).items() if name in wanted}
 
     def load_model(self, trial: Any) -> keras.Model:
         """The trained model of a trial."""
