@@ -75,7 +75,8 @@ class _Told(grain.IterDataset):
 
     def __init__(self, batches: grain.IterDataset):
         super().__init__(batches)
-        self.batches, self.error = batches, None
+        self.batches = batches
+        self.error: Exception | None = None
 
     def __iter__(self) -> grain.DatasetIterator:
         return _Telling(self)
