@@ -334,8 +334,10 @@ def _batch(model, batch_size):
 
 def _lay_out(variables):
     """Gives variables the layouts that they would have got with their values."""
+    distribution = keras.distribution.distribution()
     for variable in variables:
-        variable._initialize_layout()
+        if variable._layout is None and distribution is not None:
+            variable._layout = distribution.get_variable_layout(variable)
 
 
 def _shape(like, sharding):
