@@ -121,7 +121,8 @@ def test_with_another_batch_size_and_recipe_it_sees_the_images_that_come_next(tr
         model.train_on_batch(np.concatenate(images), np.concatenate(labels))
     with averaged(model):
         for a, b in zip(weights_of(tmp_path / "run"), model.weights, strict=True):
-            # The key bias has a gradient of zero, whose rounding the optimizer makes steps of.
+            # The key bias has a gradient of zero, whose rounding the optimizer makes steps of. On
+            # TensorFlow rounding came to 8e-6 elsewhere, in one number of a kernel.
             if "key_bias" not in b.path:
                 np.testing.assert_allclose(a, as_numpy(b), rtol=1e-4, atol=2e-5, err_msg=b.path)
 
