@@ -166,13 +166,16 @@ def run(out, *layouts):
 def check_same(one, other, large):
     """What any layout must have in common with one device after 20 steps at a rate of 1e-3.
 
-    Losses and logits: 1e-5. Weights move by up to 2e-2; sums in another order, which Adafactor
+    Losses, logits and what the model computes in another mesh: 1e-5. Weights move by up to 2e-2; sums in another order, which Adafactor
     divides by roots of second moments near zero, come to 2e-4 at most. Gradients of key biases
     are zero but for rounding, of which the optimizer makes steps of full size.
     """
     np.testing.assert_allclose(other["losses"], one["losses"], rtol=1e-5)
     scale = np.abs(one["logits"]).max()
     np.testing.assert_allclose(other["logits"], one["logits"], rtol=0, atol=1e-5 * scale)
+    scale = np.abs(one["features"]).max()
+    for features in ("features", "features elsewhere"):
+        np.testing.assert_allclose(other[features], one["features"], rtol=0, atol=1e-5 * scale)
     names = [n for n in one.files if n.startswith("weights/") and "key_bias" not in n]
     assert len(names) > 30
     for name in names:

@@ -21,7 +21,9 @@ import keras
 import numpy as np
 
 import keras_vit_scale as kvs
+from keras_vit_scale.data import ArraySource, EvalTransform
 from keras_vit_scale.distribution import MeshParallel, describe, make_mesh, parse_mesh
+from keras_vit_scale.evaluation import extract_features
 from keras_vit_scale.sharding import assign_shares
 
 STEPS, BATCH = 20, 8
@@ -64,12 +66,22 @@ def train(mesh, *options):
             "bytes_a_device": table["bytes_a_device"].iloc[-1],
             **{f"weights/{v.path}": np.asarray(v.value) for v in model.variables},
             **{f"optimizer/{v.path}": as_float(v) for v in optimizer.variables},
+            "features": features(model),
         }
+        if mesh != "one":
+            # The same model in another mesh, for which its function is compiled anew.
+            with layout_of(f"data={math.prod(parse_mesh(mesh).values())}", ()):
+                told["features elsewhere"] = features(model)
         for variable in model.variables:
             values = rng.normal(size=variable.shape).astype(variable.dtype)
             assign_shares(variable, values.__getitem__)
             np.testing.assert_array_equal(np.asarray(variable.value), values)
         return told
+
+
+def features(model):
+    images = np.random.default_rng(1).integers(0, 256, (11, 12, 16, 3), dtype=np.uint8)
+    return extract_features(model, ArraySource(images, [0] * 11), EvalTransform((12, 16)), 5)
 
 
 def as_float(variable):
