@@ -21,8 +21,8 @@ def compiled(step, limit=None):
 
     Args:
         step: A dict: "config" and "batch"; if wanted "optimizer" of `OPTIMIZERS`, "device",
-            "topology" with "layout" and "model"; "until", "lower", "plan" or "compile"; and
-            options of `lower_step`.
+            "topology" with "layout", "model" and "shards"; "until", "lower", "plan" or "compile";
+            and options of `lower_step`.
         limit: Seconds.
     """
     try:
@@ -58,11 +58,14 @@ def main():
     step["optimizer"] = optimizers[step.get("optimizer", "adafactor")]()
     topology, layout = step.pop("topology", None), step.pop("layout", None)
     until, model = step.pop("until", "compile"), step.pop("model", 1)
+    shards = step.pop("shards", None)
     if topology:
         devices = tpu_devices(topology)
         step["distribution"] = {
             "data parallel": lambda: distribution.data_parallel(devices=devices),
-            "fully sharded": lambda: distribution.fully_sharded(model=model, devices=devices),
+            "fully sharded": lambda: distribution.fully_sharded(
+                model=model, shards=shards, devices=devices
+            ),
             "tensor parallel": lambda: distribution.tensor_parallel(model, devices=devices),
         }[layout]()
     lowered = lower_step(step.pop("config"), step.pop("batch"), **step)

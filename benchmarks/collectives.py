@@ -6,13 +6,17 @@ The compiler for TPUs plans each step, in a process of its own; nothing is alloc
 device sends stands the least that theory allows, of gradients and weights in 16 bits:
 
 - data parallel: each gradient is summed once, 2 (n - 1) / n of its bytes;
-- fully sharded: weights are gathered for the forward pass and for the backward pass, and gradients
-  summed where they are kept, (n - 1) / n of their bytes each;
+- fully sharded over s devices: weights are gathered for the forward pass and for the backward pass,
+  and gradients summed where they are kept, (s - 1) / s of their bytes each; of n devices, n / s
+  copies then sum their shares;
 - tensor parallel: of a block's tokens four sums, 2 (m - 1) / m of their bytes each, and gradients
   summed over the copies of the model.
+
+A pod that has more devices than `--shards` shards over so many; smaller ones over all.
 """
 
 import argparse
+import math
 
 from ahead import compiled
 from pages import add_out, publish
@@ -21,11 +25,14 @@ from keras_vit_scale.models import preset
 from keras_vit_scale.planning import parameters
 
 
-def least(config, layout, data, model, batch, classes):
+def least(config, layout, data, shards, model, batch, classes):
     """Bytes that a device must send in a step at least."""
     weights = 2 * parameters(config, 224, pooling="map", num_classes=classes) / model
-    sent = {"data parallel": 2, "tensor parallel": 2, "fully sharded": 3}[layout]
-    sent *= weights * (data - 1) / data
+    if layout == "fully sharded":
+        copies = data // shards
+        sent = weights * (3 * (shards - 1) / shards + 2 / shards * (copies - 1) / copies)
+    else:
+        sent = weights * 2 * (data - 1) / data
     tokens = 2 * batch / data * (224 // config.patch_size) ** 2 * config.width
     return sent + config.depth * 4 * 2 * (model - 1) / model * tokens
 
@@ -37,6 +44,7 @@ def main():
     parser.add_argument("--classes", type=int, default=29_568)
     parser.add_argument("--batch", type=int, default=4, help="images a device")
     parser.add_argument("--model", type=int, default=2, help="devices that share a block")
+    parser.add_argument("--shards", type=int, default=64, help="devices that share a copy")
     add_out(parser)
     arguments = parser.parse_args()
     lines = [
@@ -62,8 +70,11 @@ def main():
                     "remat": "full",
                     "until": "plan",
                 }
-                devices = chips(topology)
+                devices = devices_of(topology)
                 step["batch"] = arguments.batch * devices
+                shards = min(arguments.shards, devices // model)
+                if layout == "fully sharded":
+                    step["shards"] = shards
                 told = compiled(step)
                 sent = sum(c["sent"] for c in told["collectives"])
                 kinds = {}
@@ -71,10 +82,17 @@ def main():
                     kinds[c["kind"]] = kinds.get(c["kind"], 0) + c["sent"]
                 most = max(kinds, key=kinds.get)
                 fewest = least(
-                    preset(name), layout, devices // model, model, step["batch"], arguments.classes
+                    preset(name),
+                    layout,
+                    devices // model,
+                    shards,
+                    model,
+                    step["batch"],
+                    arguments.classes,
                 )
                 lines.append(
-                    f"| {name} | {topology} | {layout}{f' x {model}' if model > 1 else ''} | "
+                    f"| {name} | {topology} | {layout}{f' x {model}' if model > 1 else ''}"
+                    f"{f', {shards} shards' if layout == 'fully sharded' else ''} | "
                     f"{told['needed'] / 2**30:.2f} | {sent / 1e9:.3f} | {fewest / 1e9:.3f} | "
                     f"{most}, {kinds[most] / sent:.0%} |"
                 )
@@ -88,12 +106,10 @@ def main():
     )
 
 
-def chips(topology):
-    """Devices of a topology of v4 or later, "v5e:4x4"."""
-    total = 1
-    for size in topology.partition(":")[2].split("x"):
-        total *= int(size)
-    return total
+def devices_of(topology):
+    """How many a topology has, "v5e:4x4"; chips of v2 and v3 have two cores."""
+    kind, _, sizes = topology.partition(":")
+    return math.prod(map(int, sizes.split("x"))) * (2 if kind in ("v2", "v3") else 1)
 
 
 if __name__ == "__main__":

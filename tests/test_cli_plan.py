@@ -39,6 +39,8 @@ def test_estimate_of_several_devices(capsys):
     call = ["estimate", "S/16", "--batch-size", "64", *GIVEN, "--json"]
     four = json.loads(told(capsys, *call, "--mesh", "data=4", "--fully-sharded"))
     assert four["devices"] == 4
+    copies = json.loads(told(capsys, *call, "--mesh", "data=4", "--fully-sharded", "--shards", "2"))
+    assert copies["memory"]["parameters"] > four["memory"]["parameters"]
     assert four["memory"]["parameters"] < json.loads(told(capsys, *call))["memory"]["parameters"]
 
 
@@ -70,6 +72,7 @@ def test_shapes_are_kept_and_drawn(capsys, tmp_path):
         (["estimate", "S/16", "--batch-size", "0"], "batch_size=0"),
         (["estimate", "S/16", "--price", "2"], "give --steps"),
         (["estimate", "S/16", "--mesh", "data=3"], "batch_size=4096, data=3"),
+        (["estimate", "S/16", "--shards", "2"], "shards=2, data=1, fully_sharded=False"),
         (["estimate", "S/16", "--mesh", "data=4,model=4"], "mesh's model axis, 4"),
         (["estimate", "S/16", "--exact", "--device", "H200"], "KERAS_BACKEND" if ELSEWHERE else
          "for the device that is here"),

@@ -308,6 +308,15 @@ def test_full_sharding_sends_weights_and_no_tokens():
 
 
 @pytest.mark.libtpu
+def test_copies_of_a_sharded_model_are_halves():
+    step, plan = planned(8, fully_sharded, min_size=1, shards=2)
+    weights = 4 * planning.parameters(WIDE, SIZE, pooling="map", num_classes=CLASSES)
+    assert weights / 2 < step.state["trainable"] < 0.53 * weights
+    # Gathered twice from one neighbour; gradients are summed over all.
+    assert 2 / 2 * weights < plan.sent < (2 / 2 + 2) * weights
+
+
+@pytest.mark.libtpu
 def test_tensor_parallelism_sums_tokens_and_data_parallelism_gradients():
     weights = 4 * planning.parameters(WIDE, SIZE, pooling="map", num_classes=CLASSES)
     _, data = planned(8, data_parallel)

@@ -64,6 +64,7 @@ def test_every_weight_of_ordinary_blocks_too():
 
 
 FULL, TENSOR = {"fully_sharded": True, "min_size": 1}, {}
+PART = {**FULL, "shards": 2}
 CASES = [
     # path, shape, options, mesh, axes
     ("encoder/query_kernel", (3, 40, 4, 10), TENSOR, (1, 2), (None, None, "model", None)),
@@ -72,6 +73,8 @@ CASES = [
     ("encoder/mlp_out_kernel", (3, 44, 40), FULL, (4, 2), (None, "model", "data")),
     ("pooling/mlp_in_bias", (44,), TENSOR, (1, 2), ("model",)),
     ("pooling/mlp_out_bias", (40,), TENSOR, (1, 2), (None,)),
+    ("encoder/mlp_in_kernel", (3, 42, 44), PART, (8, 1), (None, "data", "model")),
+    ("dense/kernel", (9, 10), PART, (4, 2), (None, "data")),
     ("head/kernel", (40, 29593), FULL, (4, 2), ("data", None)),
     ("head/bias", (29593,), FULL, (4, 2), (None,)),
     # Whole where it is small, but heads are cut all the same.
@@ -93,6 +96,7 @@ def test_which_axis_is_cut(path, shape, options, mesh, axes):
 REFUSED = [
     (("encoder/query_kernel", (3, 40, 6, 10), {}, (1, 4)), "model axis, 4.*query_k.*divides 6"),
     (("encoder/mlp_in_kernel", (3, 42, 44), FULL, (4, 1)), "data axis, 4.*mlp_in_k.*divides 42"),
+    (("encoder/mlp_in_kernel", (3, 43, 44), PART, (8, 1)), "data axis, 2.*divides 43 for `shards`"),
     (("dense/kernel", (9, 7), FULL, (4, 1)), "multiple of the mesh's data axis.*'dense/kernel'"),
     (("dense/kernel", (300, 300), {}, (1, 2)), r"no rule.*{'dense/kernel': \(None, None\)}"),
     (("a", (4,), {"rules": {"a": (None, None)}}, (1, 1)), "an entry for each axis"),
@@ -115,6 +119,9 @@ def test_what_cannot_lie_so_is_named(case, told):
         (lambda: distribution.make_mesh(model=2, devices=["cpu:0"]), "multiple of `model`"),
         (lambda: distribution.make_mesh(0), "`data` must be a positive integer"),
         (lambda: layout(min_size=0), "`min_size` must be a positive integer"),
+        (lambda: layout(fully_sharded=True, shards=3), "`shards` must divide.*shards=3, data=4"),
+        (lambda: layout(shards=2), "fully sharded. Received.*fully_sharded=False"),
+        (lambda: layout(fully_sharded=True, shards=0), "`shards` must be a positive integer"),
         (lambda: layout(rules={"a[": (None,)}), "must be a regular expression"),
         (lambda: layout(rules={"a": ("batch",)}), "axes must be 'data', 'model'"),
         (lambda: layout(rules={"a": ("data", "data")}), "each once"),
@@ -166,9 +173,10 @@ def run(out, *layouts):
 def check_same(one, other, large):
     """What any layout must have in common with one device after 20 steps at a rate of 1e-3.
 
-    Losses, logits and what the model computes in another mesh: 1e-5. Weights move by up to 2e-2; sums in another order, which Adafactor
-    divides by roots of second moments near zero, come to 2e-4 at most. Gradients of key biases
-    are zero but for rounding, of which the optimizer makes steps of full size.
+    Losses, logits, and features in another mesh: 1e-5. Weights move by up to 2e-2; sums in another
+    order, which Adafactor divides by roots of second moments near zero, come to 2e-4 at most.
+    Gradients of key biases are zero but for rounding, of which the optimizer makes steps of full
+    size.
     """
     np.testing.assert_allclose(other["losses"], one["losses"], rtol=1e-5)
     scale = np.abs(one["logits"]).max()
@@ -188,8 +196,10 @@ def check_same(one, other, large):
 
 @needs_jax
 def test_the_same_training_on_eight_devices(tmp_path):
-    one, full, tensor = run(tmp_path, "one", "data=8+full", "data=2,model=4")
+    layouts = ("one", "data=8+full", "data=4,model=2+full+shards2", "data=2,model=4")
+    one, full, copies, tensor = run(tmp_path, *layouts)
     check_same(one, full, large=8)
+    check_same(one, copies, large=4)
     check_same(one, tensor, large=0)
     # Heads and MLP hold most of the weights; what tensor parallelism leaves whole is here.
     assert tensor["bytes_a_device"] < 0.35 * tensor["bytes"]

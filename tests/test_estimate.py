@@ -211,6 +211,10 @@ def test_cuts_share_weights_state_and_images():
     whole = 3 * (3 * 12 + 28) + 4 * 12 + 28 - 12 + 5
     total = planning.parameters(shape, SIZE, pooling="map", num_classes=CLASSES)
     assert sharded.parameters == pytest.approx(4 * ((total - whole) / 4 + whole), rel=0.03)
+    cuts = Cuts(data=4, fully_sharded=True, shards=2, min_size=1)
+    copies = estimate(shape, 8, **options, distribution=cuts).memory
+    assert copies.parameters == pytest.approx(4 * ((total - whole) / 2 + whole), rel=0.03)
+    assert copies.activations == sharded.activations
     tensor = estimate(shape, 8, **options, distribution=Cuts(model=2)).memory
     assert one.parameters / 2 < tensor.parameters < one.parameters
     assert tensor.activations == one.activations

@@ -18,6 +18,8 @@ class Devices:
     """Devices by axis: data=8 cuts the batch, data=4,model=2 heads and MLP width too (JAX)."""
     fully_sharded: bool = False
     """Cut weights and the optimizer's state over the data axis too."""
+    shards: int | None = None
+    """Of the data axis, how many neighbours share a copy of a fully sharded model, not all."""
     min_size: int = MIN_SIZE
     """Elements below which full sharding leaves a variable whole on each device."""
     distributed: bool = False
@@ -39,10 +41,13 @@ def training_on(devices: Devices) -> Iterator[None]:
     sizes = {} if devices.mesh is None else parse_mesh(devices.mesh)
     if devices.distributed:
         initialize()
-    several = devices.mesh is not None or devices.fully_sharded or devices.distributed
+    several = devices != ONE
     with (
         MeshParallel(
-            make_mesh(**sizes), fully_sharded=devices.fully_sharded, min_size=devices.min_size
+            make_mesh(**sizes),
+            fully_sharded=devices.fully_sharded,
+            shards=devices.shards,
+            min_size=devices.min_size,
         )
         if several
         else nullcontext()

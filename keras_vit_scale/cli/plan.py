@@ -60,6 +60,7 @@ def estimate(
     step: Annotated[Step, OmitArgPrefixes] = USUAL,
     mesh: str | None = None,
     fully_sharded: bool = False,
+    shards: int | None = None,
     steps: int | None = None,
     price: float | None = None,
     exact: bool = False,
@@ -81,6 +82,7 @@ def estimate(
         step: How the model is trained.
         mesh: Devices by axis: data=8 cuts the batch, data=4,model=2 heads and MLP width too.
         fully_sharded: Cut weights and the optimizer's state over the data axis too.
+        shards: Of the data axis, how many neighbours share a copy of a fully sharded model.
         steps: Also say what so many steps take.
         price: Of one device for an hour, with --steps.
         exact: Ask the compiler, on JAX: of TPUs that need not be there (extra tpu), or of the
@@ -93,8 +95,9 @@ def estimate(
     if price is not None and steps is None:
         raise ValueError("--price is that of a number of steps: give --steps")
     cuts = None
-    if mesh is not None or fully_sharded:
-        cuts = Cuts(**parse_mesh(mesh or "data=1"), fully_sharded=fully_sharded)
+    if mesh is not None or fully_sharded or shards is not None:
+        sizes = parse_mesh(mesh or "data=1")
+        cuts = Cuts(**sizes, fully_sharded=fully_sharded, shards=shards)
     told = planning.estimate(
         size,
         batch_size,

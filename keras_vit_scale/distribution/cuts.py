@@ -30,6 +30,7 @@ class Cuts:
         data: Devices over which a batch is cut.
         model: Devices that share each block between them.
         fully_sharded: Whether what has `min_size` elements or more is cut over `data` too.
+        shards: Into how many parts of the rows full sharding cuts, by default as many as `data`.
         min_size: Elements.
         rules: As of `MeshParallel`.
 
@@ -51,11 +52,22 @@ class Cuts:
         model: int = 1,
         *,
         fully_sharded: bool = False,
+        shards: int | None = None,
         min_size: int = MIN_SIZE,
         rules: Mapping[str, Sequence[str | None]] | None = None,
     ):
         check_positive_integers(data=data, model=model, min_size=min_size)
-        self.sizes = {DATA: data, MODEL: model}
+        if shards is not None:
+            check_positive_integers(shards=shards)
+            if not fully_sharded or data % shards:
+                raise ValueError(
+                    "`shards` must divide the data axis of a mesh on which a model is fully "
+                    f"sharded. Received: shards={shards}, data={data}, "
+                    f"fully_sharded={fully_sharded}"
+                )
+        self.data = data
+        #: Into how many parts each axis of the mesh cuts a weight.
+        self.sizes = {DATA: shards or data, MODEL: model}
         self.fully_sharded, self.min_size = fully_sharded, min_size
         self.rules = {pattern: tuple(axes) for pattern, axes in (rules or {}).items()}
         check_rules(self.rules)
@@ -104,10 +116,11 @@ class Cuts:
             )
         for size, axis in zip(shape, axes, strict=True):
             if axis is not None and size % self.sizes[axis]:
+                least = " for `shards`" if self.fully_sharded and axis == DATA else ""
                 raise ValueError(
                     f"An axis that is cut must be a multiple of the mesh's {axis} axis, "
                     f"{self.sizes[axis]}. Received: {path!r} of shape {tuple(shape)}, laid out as "
-                    f"{axes}. Take a number that divides {size}"
+                    f"{axes}. Take a number that divides {size}{least}"
                 )
         return axes
 

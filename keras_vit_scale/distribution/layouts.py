@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_vit_scale.distribution.axes import PATTERNS
 from keras_vit_scale.distribution.cuts import FULL, MIN_SIZE, TENSOR, Cuts
-from keras_vit_scale.distribution.mesh import DATA, MODEL, check_backend, make_mesh
+from keras_vit_scale.distribution.mesh import DATA, MODEL, check_backend, make_mesh, with_copies
 from keras_vit_scale.processes import place
 
 
@@ -30,6 +30,7 @@ class MeshParallel(Cuts, keras.distribution.ModelParallel):
     Args:
         mesh: From `make_mesh`, or any Keras mesh with the axes `data` and `model`.
         fully_sharded: Whether what has `min_size` elements or more is cut over `data` too.
+        shards: As in `fully_sharded`.
         min_size: Elements.
         rules: Axes of the mesh for variables of your own layers, or instead of ours, by a
             regular expression of the whole path: `{"my_dense/kernel": (None, "model")}`. The
@@ -52,6 +53,7 @@ class MeshParallel(Cuts, keras.distribution.ModelParallel):
         mesh: Any,
         *,
         fully_sharded: bool = False,
+        shards: int | None = None,
         min_size: int = MIN_SIZE,
         rules: Mapping[str, Sequence[str | None]] | None = None,
     ):
@@ -62,7 +64,16 @@ class MeshParallel(Cuts, keras.distribution.ModelParallel):
                 f"Received: axis_names={tuple(mesh.axis_names)}"
             )
         sizes = dict(zip(mesh.axis_names, mesh.shape, strict=True))
-        Cuts.__init__(self, **sizes, fully_sharded=fully_sharded, min_size=min_size, rules=rules)
+        Cuts.__init__(
+            self,
+            **sizes,
+            fully_sharded=fully_sharded,
+            shards=shards,
+            min_size=min_size,
+            rules=rules,
+        )
+        #: On which weights lie; batches lie on `device_mesh`.
+        self.weight_mesh = mesh if shards in (None, self.data) else with_copies(mesh, shards)
         # Each process reads its own rows: Keras can only share out a tf.data.Dataset.
         keras.distribution.ModelParallel.__init__(
             self,
@@ -86,7 +97,7 @@ class MeshParallel(Cuts, keras.distribution.ModelParallel):
         if getattr(variable, "_layout", None) is not None:
             return variable._layout
         axes = self.axes(variable.path, variable.shape)
-        return keras.distribution.TensorLayout(axes, self.device_mesh)
+        return keras.distribution.TensorLayout(axes, self.weight_mesh)
 
     def check(self, model: keras.Model) -> None:
         """Refuses rules that decide for no variable of a model, and variables made without us.
@@ -143,6 +154,7 @@ def data_parallel(*, devices: Sequence[Any] | None = None) -> MeshParallel:
 def fully_sharded(
     *,
     model: int = 1,
+    shards: int | None = None,
     min_size: int = MIN_SIZE,
     rules: Mapping[str, Sequence[str | None]] | None = None,
     devices: Sequence[Any] | None = None,
@@ -152,8 +164,13 @@ def fully_sharded(
     A block's weights are gathered when its turn comes, and let go of after it; a device holds
     its share of everything else. Known as ZeRO stage 3 or FSDP.
 
+    The width must divide by the parts. Where the devices are too many for that, 128 for g/14 and
+    G/14, or weights should travel within a node alone, `shards` neighbours hold one copy of the
+    model between them, and gradients are summed over the copies. Known as HSDP.
+
     Args:
         model: Devices that also share each block between them, as in `tensor_parallel`.
+        shards: Rows of the mesh that share a copy, a divisor of them; by default all.
         min_size: Elements below which a variable is whole on each device.
         rules: As in `MeshParallel`.
         devices: As in `make_mesh`.
@@ -165,7 +182,7 @@ def fully_sharded(
     ...     model = ViT("mu/8", 5, image_size=32)
     """
     mesh = make_mesh(model=model, devices=devices)
-    return MeshParallel(mesh, fully_sharded=True, min_size=min_size, rules=rules)
+    return MeshParallel(mesh, fully_sharded=True, shards=shards, min_size=min_size, rules=rules)
 
 
 def tensor_parallel(

@@ -9,6 +9,9 @@ from keras_vit_scale.checks import check_positive_integers
 
 DATA, MODEL = "data", "model"
 
+#: Over which weights are the same, where only a part of `data` shares them out.
+COPY = "copy"
+
 
 def make_mesh(data: int | None = None, model: int = 1, devices: Sequence[Any] | None = None) -> Any:
     """A `keras.distribution.DeviceMesh` of `data` rows of `model` devices each.
@@ -49,6 +52,28 @@ def make_mesh(data: int | None = None, model: int = 1, devices: Sequence[Any] | 
             f"in `devices`. Received: data={data}, model={model}, {len(devices)} devices"
         )
     return keras.distribution.DeviceMesh((data, model), (DATA, MODEL), devices)
+
+
+def with_copies(mesh: Any, shards: int) -> Any:
+    """The same devices, with `data` in two axes: copies of the model, of `shards` neighbours each.
+
+    A batch is cut over the mesh as it was, a weight over this one's `data`.
+
+    Example:
+
+    >>> from keras_vit_scale import distribution
+    >>> from keras_vit_scale.distribution.mesh import with_copies
+    >>> mesh = distribution.make_mesh(devices=[f"cpu:{i}" for i in range(8)], model=2)
+    >>> mesh.shape, with_copies(mesh, 2).shape
+    ((4, 2), (2, 2, 2))
+    """
+    sizes: list[int] = []
+    names: list[str] = []
+    for name, size in zip(mesh.axis_names, mesh.shape, strict=True):
+        sizes += [size // shards, shards] if name == DATA else [size]
+        names += [COPY, DATA] if name == DATA else [name]
+    devices = list(mesh.devices.flatten())
+    return keras.distribution.DeviceMesh(tuple(sizes), tuple(names), devices)
 
 
 def parse_mesh(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import keras
 
 from keras_vit_scale.checks import check_one_of, check_positive, check_positive_integers
 from keras_vit_scale.distribution.cuts import Cuts
-from keras_vit_scale.distribution.mesh import DATA, MODEL
+from keras_vit_scale.distribution.mesh import MODEL
 from keras_vit_scale.models.architecture import architecture
 from keras_vit_scale.models.block import is_half
 from keras_vit_scale.models.config import ViTConfig, image_grid, image_shape
@@ -287,7 +287,7 @@ class Estimator:
         """
         check_positive_integers(batch_size=batch_size)
         image_grid(self._image_size, config.patch_size)
-        data, shared = self._cuts.sizes[DATA], self._cuts.sizes[MODEL]
+        data, shared = self._cuts.data, self._cuts.sizes[MODEL]
         if batch_size % data:
             raise ValueError(
                 "A batch must be a multiple of the devices that it is cut over. "

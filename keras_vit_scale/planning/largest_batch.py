@@ -6,7 +6,6 @@ from typing import Any
 
 from keras_vit_scale.checks import check_one_of, check_positive_integers
 from keras_vit_scale.distribution.cuts import Cuts
-from keras_vit_scale.distribution.mesh import DATA
 from keras_vit_scale.models.config import ViTConfig
 from keras_vit_scale.models.presets import preset
 from keras_vit_scale.planning.accelerators import Accelerator
@@ -82,7 +81,7 @@ def max_batch(
             "A batch is run on one device, without a distribution. "
             f"Received: method='run', distribution={distribution!r}"
         )
-    rows = 1 if distribution is None else distribution.sizes[DATA]
+    rows = 1 if distribution is None else distribution.data
     found_device = estimator.device
     have = memory_to_fill(found_device, memory, method)
 

@@ -3,8 +3,8 @@
     python train_on.py OUT LAYOUT ...
 
 LAYOUT is a mesh such as "data=4,model=2", or "one" device without any; "+full" shards fully,
-"+all" trains with dropout, averages and accumulated gradients. It is a process of its own because
-JAX counts its devices when it starts. Writes OUT/LAYOUT.npz.
+"+shards2" over two of its rows; "+all" trains with dropout, averages and accumulated gradients. It
+is a process of its own because JAX counts its devices when it starts. Writes OUT/LAYOUT.npz.
 """
 
 import contextlib
@@ -35,8 +35,12 @@ def layout_of(mesh, options):
         return contextlib.nullcontext()
     sizes = parse_mesh(mesh)
     devices = keras.distribution.list_devices()[: math.prod(sizes.values())]
+    shards = [int(option.removeprefix("shards")) for option in options if "shards" in option]
     return MeshParallel(
-        make_mesh(**sizes, devices=devices), fully_sharded="full" in options, min_size=64
+        make_mesh(**sizes, devices=devices),
+        fully_sharded="full" in options,
+        shards=shards[0] if shards else None,
+        min_size=64,
     )
 
 
