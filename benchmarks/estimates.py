@@ -2,10 +2,10 @@
 
     python benchmarks/estimates.py --out estimates.md
 
-Each size is planned with three batches. With the smallest, weights and state are most of it, and
-there are three optimizers; with the others, activations are, and there is each `remat`. Then come
-other shapes, types and devices, which the estimate's numbers were fitted to as well, and layouts on
-sixteen devices, of which one number was: what a gathered block takes. Nothing is allocated.
+Each size is planned with three batches, each `remat` and three optimizers. With the smallest batch
+weights and state are most of it, with the largest activations. Then come other shapes, types and
+devices, which the estimate's numbers were fitted to as well, and layouts on sixteen devices, of
+which one number was: what a gathered block takes. Nothing is allocated.
 
 A plan takes some seconds. `--plans` keeps them, so that a run which was interrupted goes on, and an
 estimate that was changed is judged by the plans that there are.
@@ -14,6 +14,7 @@ estimate that was changed is judged by the plans that there are.
 import argparse
 import json
 import statistics
+from itertools import chain, product
 from pathlib import Path
 
 import ahead  # noqa: F401  (the backend and its processor)
@@ -58,19 +59,27 @@ LAYOUTS = [
     ("tensor parallel x 2", 64),
     ("fully sharded", 64),
     ("fully sharded", 512),
+    ("fully sharded, 4 shards", 64),
     ("fully sharded x 2", 64),
 ]
+
+
+def parts(name):
+    """Kind, devices that share a block, and shards of "fully sharded x 2, 4 shards"."""
+    name, _, shards = name.removesuffix(" shards").partition(", ")
+    kind, _, model = name.partition(" x ")
+    return kind, int(model or 1), int(shards) if shards else None
 
 
 def layout_of(name):
     """A layout by name on sixteen devices that are not there."""
     devices = tpu_devices("v5e:4x4")
-    kind, _, model = name.partition(" x ")
+    kind, model, shards = parts(name)
     if kind == "data parallel":
         return distribution.data_parallel(devices=devices)
     if kind == "tensor parallel":
-        return distribution.tensor_parallel(int(model), devices=devices)
-    return distribution.fully_sharded(model=int(model or 1), devices=devices)
+        return distribution.tensor_parallel(model, devices=devices)
+    return distribution.fully_sharded(model=model, shards=shards, devices=devices)
 
 
 class Plans:
@@ -95,9 +104,8 @@ class Plans:
 
 def cuts_of(name):
     """What `layout_of` cuts, which needs no devices."""
-    kind, _, model = name.partition(" x ")
-    shared = int(model or 1)
-    return Cuts(16 // shared, shared, fully_sharded=kind == "fully sharded")
+    kind, model, shards = parts(name)
+    return Cuts(16 // model, model, fully_sharded=kind == "fully sharded", shards=shards)
 
 
 def main():
@@ -110,47 +118,46 @@ def main():
     arguments = parser.parse_args()
     plans, lines, differences = Plans(arguments.plans), [], []
 
-    def add(size, batch, cells, layout=None, **options):
+    def compare(size, batch, layout=None, **options):
+        """Cells of one step: what is planned, and how far the estimate is off."""
         options = {"dtype": "mixed_bfloat16", "remat": "full", "device": "v5p", **options}
         shape = size if isinstance(size, str) else ViTConfig(*size, patch_size=14)
         cuts = None if layout is None else cuts_of(layout)
         planned = plans(size, batch, layout, options) / 2**30
         estimated = estimate(shape, batch, distribution=cuts, **options).needed / 2**30
         differences.append(abs(estimated / planned - 1))
+        return f"{planned:.2f}", f"{estimated / planned - 1:+.1%}"
+
+    def row(size, *cells):
         name = size if isinstance(size, str) else "{} x {}, MLP {}, {} heads".format(*size)
-        lines.append(
-            f"| {name} | {batch} | {' | '.join(map(str, cells))} | {planned:.2f} | "
-            f"{estimated:.2f} | {estimated / planned - 1:+.1%} |"
-        )
+        lines.append(f"| {' | '.join(map(str, (name, *cells)))} |")
         print(lines[-1], flush=True)
 
-    def head(columns):
-        titles = [*columns, "planned, GiB", "estimated, GiB", "difference"]
-        lines.extend([f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"])
+    def head(*columns):
+        lines.extend([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"])
 
     def summary():
         mean, most = statistics.mean(differences), max(differences)
         lines.extend(["", f"{mean:.1%} in the mean of {len(differences)}, {most:.1%} at most.", ""])
         differences.clear()
 
-    head(("model", "batch", "remat", "optimizer"))
+    of_each = [column for name in OPTIMIZERS for column in (f"{name}, GiB", "estimate")]
+    head("model", "batch", "remat", *of_each)
     for preset in arguments.presets:
-        batches = arguments.batches or BATCHES[preset]
-        for batch in batches:
-            small = batch == batches[0]
-            for optimizer in OPTIMIZERS if small else OPTIMIZERS[:1]:
-                for remat in REMATS[:1] if small else REMATS:
-                    told = {"remat": remat, "optimizer": optimizer}
-                    add(preset, batch, told.values(), **told)
+        for batch, remat in product(arguments.batches or BATCHES[preset], REMATS):
+            cells = [compare(preset, batch, remat=remat, optimizer=name) for name in OPTIMIZERS]
+            row(preset, batch, remat, *chain.from_iterable(cells))
     summary()
     if not arguments.only_presets:
-        head(("model", "batch", "with"))
+        head("model", "batch", "with", "planned, GiB", "estimate")
         for size, batch, options in OTHERS:
-            add(size, batch, [", ".join(f"{k} {v}" for k, v in options.items())], **options)
+            told = ", ".join(f"{k} {v}" for k, v in options.items())
+            row(size, batch, told, *compare(size, batch, **options))
         summary()
-        head(("model", "batch", "on v5e:4x4"))
+        head("model", "batch", "on v5e:4x4", "planned, GiB", "estimate")
         for layout, batch in LAYOUTS:
-            add("G/14", batch, [layout], layout, device="v5e", num_classes=29_568)
+            cells = compare("G/14", batch, layout, device="v5e", num_classes=29_568)
+            row("G/14", batch, layout, *cells)
         summary()
     publish(
         "Estimates of memory, and what the compiler for TPUs plans",

@@ -28,11 +28,11 @@ MINIATURES = {
     ),
     "collectives.py": (
         ["--presets", "mu/16", "--topologies", "v5e:2x2", "--classes", "8", "--batch", "2"],
-        "| mu/16 | v5e:2x2 | fully sharded x 2 |",
+        "| mu/16 | v5e:2x2 | fully sharded x 2, 2 shards |",
     ),
     "estimates.py": (
         ["--presets", "mu/16", "--batches", "2", "--only-presets"],
-        "| mu/16 | 2 | full | adamw |",
+        "| mu/16 | 2 | auto |",
     ),
     "step_memory.py": (
         ["--only-largest", "--largest", "mu/16", "--limit", "3e7", "--classes", "4"],
