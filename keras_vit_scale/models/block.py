@@ -106,13 +106,13 @@ def attention(x, tokens, w):
     # Three products: joining the kernels to one first, stacked or side by side, differed by less
     # than the noise (S/16's shapes, batch 8, forward and backward, alternating on two busy cores:
     # 2.2 to 2.4 s on JAX, 1.1 to 1.2 s on torch for six layers), and costs a copy of the kernels.
-    query = project(x, w["query_kernel"], w["query_bias"])
-    key = project(tokens, w["key_kernel"], w["key_bias"])
-    value = project(tokens, w["value_kernel"], w["value_bias"])
+    query = linear(x, w["query_kernel"], w["query_bias"])
+    key = linear(tokens, w["key_kernel"], w["key_bias"])
+    value = linear(tokens, w["value_kernel"], w["value_bias"])
     # On torch the result of float64 is float32.
     y = ops.dot_product_attention(query, key, value, flash_attention=fused())
     y = ops.cast(y, value.dtype)
-    return product(y, w["out_kernel"], axes=2) + w["out_bias"]
+    return linear(y, w["out_kernel"], w["out_bias"], axes=2)
 
 
 def fused():
@@ -130,34 +130,38 @@ def fused():
 
 def attention_map(x, tokens, w):
     """What `attention` weighs the tokens with: (B, K, T, N), in float32 at least."""
-    query = project(x, w["query_kernel"], w["query_bias"])
-    key = project(tokens, w["key_kernel"], w["key_bias"])
+    query = linear(x, w["query_kernel"], w["query_bias"])
+    key = linear(tokens, w["key_kernel"], w["key_bias"])
     scores = ops.einsum("btkf,bnkf->bktn", query, key)
     scores = ops.cast(scores, "float32") if is_half(scores.dtype) else scores
     return ops.softmax(scores * query.shape[-1] ** -0.5, axis=-1)
 
 
-def project(x, kernel, bias):
-    """Features (B, N, D) to heads (B, N, K, F)."""
-    return product(x, kernel) + bias
-
-
 def mlp(x, w, *, gelu="tanh", drop=keep_all):
     """Two dense layers with a GELU between them, in its tanh or its exact form."""
-    y = product(x, w["mlp_in_kernel"]) + w["mlp_in_bias"]
+    y = linear(x, w["mlp_in_kernel"], w["mlp_in_bias"])
     y = drop(ops.gelu(y, approximate=gelu == "tanh"), "hidden")
-    return product(y, w["mlp_out_kernel"]) + w["mlp_out_bias"]
+    return linear(y, w["mlp_out_kernel"], w["mlp_out_bias"])
 
 
-def product(x, kernel, axes=1):
+def linear(x, kernel, bias, axes=1):
     """Tokens (B, N, ...) times a kernel, over the last `axes` of those and the first of this."""
-    if keras.backend.backend() != "tensorflow":
-        return ops.tensordot(x, kernel, axes)
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return ops.tensordot(x, kernel, axes) + bias
     # As a product of two matrices. With TensorFlow's `einsum` the step of B/16 took 1.4 times the
     # CPU time; of its `tensordot` XLA cannot compile the gradient within a loop.
     rows = math.prod(kernel.shape[:axes])
-    y = ops.reshape(x, (-1, rows)) @ ops.reshape(kernel, (rows, -1))
-    return ops.reshape(y, (*ops.shape(x)[:-axes], *kernel.shape[axes:]))
+    shape = (*ops.shape(x)[:-axes], *kernel.shape[axes:])
+    x, kernel, bias = ops.reshape(x, (-1, rows)), ops.reshape(kernel, (rows, -1)), ops.ravel(bias)
+    if backend == "torch":
+        from torch import addmm
+
+        # One pass over the result, where a product and a sum are two.
+        y = addmm(bias, x, kernel)
+    else:
+        y = x @ kernel + bias
+    return ops.reshape(y, shape)
 
 
 def is_half(dtype: Any) -> bool:

@@ -72,8 +72,8 @@ MODELS = [
     ),
     Fault(
         "models/block.py", "values read with the keys' kernel",
-        'value = project(tokens, w["value_kernel"], w["value_bias"])\n    # On',
-        'value = project(tokens, w["key_kernel"], w["value_bias"])\n    # On',
+        'value = linear(tokens, w["value_kernel"], w["value_bias"])\n    # On',
+        'value = linear(tokens, w["key_kernel"], w["value_bias"])\n    # On',
         "block",
     ),
     Fault(
@@ -878,10 +878,10 @@ TRAINING = [
     ),
     Fault(
         "training/checkpoints/restoring.py", "weights set before all of them are checked",
-        "    damages = check_arrays(",
+        "    damages = _damages(",
         "    for name, variable in state.items():\n"
         "        _assign(variable, folder, entries[name])\n"
-        "    damages = check_arrays(",
+        "    damages = _damages(",
         "checkpoints",
     ),
     Fault(
