@@ -41,7 +41,14 @@ from keras_vit_scale.data import ArraySource, ImageFolder, calibrate, deduplicat
 from keras_vit_scale.data.near_duplicates import candidates
 from keras_vit_scale.data.near_duplicates.check import directions
 from keras_vit_scale.data.near_duplicates.deduplicate import CHECKED_THRESHOLD, THRESHOLD
-from keras_vit_scale.data.near_duplicates.hashing import are_plain, hashes_of, mirrored, thumbnail
+from keras_vit_scale.data.near_duplicates.hashing import (
+    VIEWS,
+    are_plain,
+    hashes_of,
+    mirrored,
+    part_thumbnails,
+    thumbnail,
+)
 from keras_vit_scale.data.near_duplicates.neighbours import Neighbours
 from keras_vit_scale.data.near_duplicates.planted import KINDS, planted
 
@@ -207,28 +214,36 @@ def planted_hashes(images, seed):
         yield kind, hashes_of(np.stack([thumbnail(copy) for copy in copies])), copies
 
 
-def recall(title, images, originals, bank, models, seed, out):
+def recall(title, images, originals, bank, ways, seed, out):
     """Recall and precision of each kind against originals among a bank.
 
     Args:
         images: In which duplicates are planted; the first hashes of `originals` are theirs.
         originals: Hashes of all images of the data set.
         bank: Hashes of images of others.
-        models: The check by name: (embed, similarity), or None.
+        ways: By name, whether parts of `images` are compared too, and the check, (embed,
+            similarity), or None.
     """
     out(f"\n## {title}\n")
     out("| | " + " | ".join(KINDS) + " |")
     out("|---" + "|---" * len(KINDS) + "|")
-    for name, model in models.items():
+    parts = np.concatenate([hashes_of(part_thumbnails(image)) for image in images])
+    for name, (of_parts, model) in ways.items():
         threshold = THRESHOLD if model is None else CHECKED_THRESHOLD
-        index = Neighbours(threshold, len(originals) + len(bank))
-        index.add(originals)
+        own, places = originals, np.arange(len(originals) + len(bank))
+        if of_parts:
+            own = np.concatenate([parts, originals[len(images) :]])
+            places = np.concatenate(
+                [np.repeat(np.arange(len(images)), VIEWS), places[len(images) :]]
+            )
+        index = Neighbours(threshold, len(own) + len(bank))
+        index.add(own)
         index.add(bank)
         sources = np.zeros(len(index), np.int32)
-        places = np.arange(len(index))
         recalls, precisions = [], []
         for _, hashes, copies in planted_hashes(images, seed):
             pairs = candidates.against(np.arange(len(images)), hashes, index, sources, places)
+            pairs = pairs[np.unique(pairs[["image", "other"]], return_index=True)[1]]
             true = pairs["image"] == pairs["other"]
             if model is not None:
                 # Images of the bank are cut out for their hashes alone: its pairs count as false.
@@ -360,7 +375,7 @@ def fashion_mnist(folder):
     return np.concatenate(parts)
 
 
-def on_a_set(title, images, bank, count, models, rng, out):
+def on_a_set(title, images, bank, count, ways, rng, out):
     """Recall in a data set of its own, and what of it resembles other images of it."""
     thumbnails = np.stack([thumbnail(image) for image in images])
     kept = np.flatnonzero(~are_plain(thumbnails))
@@ -369,7 +384,7 @@ def on_a_set(title, images, bank, count, models, rng, out):
     chosen = [images[i] for i in kept[:count]]
     recall(
         f"{title}: {len(chosen)} of {len(kept):,} that are not plain, of {len(images):,}",
-        chosen, hashes, bank, models, 1, out,
+        chosen, hashes, bank, ways, 1, out,
     )  # fmt: skip
     order = np.arange(len(hashes))
     pairs = candidates.best(candidates.among(order, hashes, THRESHOLD))
@@ -438,7 +453,7 @@ def main():
         f"and {plain.sum()} plain; {len(tests)} have duplicates planted, {len(bank_images)} others "
         "are cut up."
     )
-    models = {"hash alone": None}
+    ways = {"hash alone": (False, None), "with parts": (True, None)}
     if args.model:
         from keras_vit_scale.evaluation import load_classifier
 
@@ -449,19 +464,21 @@ def main():
             source = ArraySource(np.stack([np.asarray(p) for p in stacked]), [0] * len(stacked))
             found = calibrate(source, 200, embed=embed)
             similarity = float(np.quantile(found.different["similarity"], 0.99))
-        models[f"with the check, cosine {similarity:.3f}"] = (embed, similarity)
+        for way, of_parts in (("check", False), ("parts and check", True)):
+            ways[f"{way}, cosine {similarity:.3f}"] = (of_parts, (embed, similarity))
         out(f"\nThe check: {args.model}.")
     compare(tests, bank_images, args.sample, 1, out)
     bank = confusion(tests, bank_images, args.bank, args.queries, 2, args.sheet, out)
     own = hashes_of(np.stack([thumbnail(image) for image in tests]))
-    recall(f"Photographs, among {len(bank):,} others", tests, own, bank, models, 1, out)
+    recall(f"Photographs, among {len(bank):,} others", tests, own, bank, ways, 1, out)
     few = bank[: min(len(bank), 100_000)]
     if args.emoji:
         found = list(pictures(args.emoji))
-        on_a_set("Emoji", found, few, args.images, models, rng, out)
+        on_a_set("Emoji", found, few, args.images, ways, rng, out)
     if args.fashion:
         found = fashion_mnist(args.fashion)
-        on_a_set("Fashion-MNIST", found, few, args.images, {"hash alone": None}, rng, out)
+        alone = {name: way for name, way in ways.items() if way[1] is None}
+        on_a_set("Fashion-MNIST", found, few, args.images, alone, rng, out)
     if not args.no_costs:
         costs(bank, out)
     if args.out:
