@@ -1,4 +1,4 @@
-"""Quicker decoding and resizing, by simplejpeg and OpenCV (extra `fast`).
+"""Quicker decoding, resizing and mirroring, by simplejpeg and OpenCV (extra `fast`).
 
 Both lean on the same libraries or arithmetic as Pillow and `resizing`: a JPEG has the same pixels,
 and the sampled bilinear filter differs by at most one level of 256, since OpenCV has its weights
@@ -57,3 +57,10 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     return resized.reshape(*size, image.shape[-1])
+
+
+def mirror(image: np.ndarray) -> np.ndarray:
+    """An image, uint8 (H, W, 1 or 3), with left for right."""
+    import cv2
+
+    return cv2.flip(image, 1).reshape(image.shape)
