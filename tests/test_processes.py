@@ -40,9 +40,9 @@ def undisturbed(tmp_path_factory):
     return out
 
 
-def interrupt(out, act):
-    """Starts the run, lets `act` do something once there is a checkpoint, and returns the job."""
-    job = Job([*COMMAND, *RUN, *TOGETHER, "--out", str(out)], out.with_name("logs"))
+def interrupt(out, act, *more):
+    """Starts the run, with `more` options, lets `act` do something once there is a checkpoint, and returns the job."""
+    job = Job([*COMMAND, *RUN, *TOGETHER, *more, "--out", str(out)], out.with_name("logs"))
     with job:
         job.wait_for(out / "checkpoints", "step-*/manifest.json")
         act(job)
@@ -102,10 +102,14 @@ def test_four_devices_of_two_processes_agree_with_one(undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_devices(tmp_path):
-    """From two processes with four devices to one with two: the same images in the same order."""
+@pytest.mark.parametrize("more", [[], ["--shards", "2"]])
+def test_a_run_goes_on_with_other_devices(tmp_path, more):
+    """From two processes with four devices to one with two: the same images in the same order.
+
+    With `--shards 2` each process holds a copy, of which one saves.
+    """
     out = tmp_path / "run"
-    interrupt(out, lambda job: job.running[0].send_signal(signal.SIGTERM))
+    interrupt(out, lambda job: job.running[0].send_signal(signal.SIGTERM), *more)
     finish([*RUN, "--mesh", "data=2"], out, processes=1, devices=2)
     assert json.loads((out / "results.json").read_text())["images_seen"] == 16 * 60
 
