@@ -41,7 +41,7 @@ def undisturbed(tmp_path_factory):
 
 
 def interrupt(out, act, *more):
-    """Starts the run, with `more` options, lets `act` do something once there is a checkpoint, and returns the job."""
+    """Starts the run, lets `act` do something once there is a checkpoint, and returns the job."""
     job = Job([*COMMAND, *RUN, *TOGETHER, *more, "--out", str(out)], out.with_name("logs"))
     with job:
         job.wait_for(out / "checkpoints", "step-*/manifest.json")
