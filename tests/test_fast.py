@@ -147,7 +147,7 @@ def test_sources_and_runs_hand_it_on(tmp_path, monkeypatch):
     once = fast.decode_jpeg
     monkeypatch.setattr(
         "keras_vit_scale.data.decode.decode_jpeg",
-        lambda data: decoded.append(len(data)) or once(data),
+        lambda data, most: decoded.append(len(data)) or once(data, most),
     )
     config = TrainConfig("mu/4", str(tmp_path), steps=1, image_size=8, fast=True, antialias=False)
     source, _ = open_data(config)
@@ -181,3 +181,10 @@ def test_what_is_not_installed_is_told_with_its_cure(monkeypatch, tmp_path):
             make()
     with pytest.raises(ValueError, match="`fast` must be True or False"):
         TrainTransform(8, fast="yes")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mirrored_alike(channels):
+    image = np.random.default_rng(0).integers(0, 256, (7, 11, channels), dtype=np.uint8)
+    np.testing.assert_array_equal(fast.mirror(image), image[:, ::-1])

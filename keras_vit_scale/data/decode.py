@@ -7,6 +7,7 @@ orientation and nothing else, and clips 16 bits to white.
 
 import errno
 import io
+import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +40,9 @@ _FORMATS = (
     (b"II*\0", TiffImageFile),
     (b"MM\0*", TiffImageFile),
 )
+
+#: For bytes, and without waiting for what writes into a pipe; each where the system has it.
+_OPENING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 #: TIFF's tags of what its 16-bit numbers mean: how many bits count, and which end is black.
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
@@ -159,6 +163,13 @@ def check_reading(orientation: str, max_pixels: int, fast: bool = False) -> None
 
 
 def _decode(file: BinaryIO, orientation: str, max_pixels: int, fast: bool) -> np.ndarray:
+    pixels = None
+    if fast:
+        # Before Pillow reads the header, which takes a twentieth of the time.
+        pixels = decode_jpeg(file.read(), max_pixels)
+        if pixels is not None and orientation == "ignore":
+            return pixels
+        file.seek(0)
     image = _opened(file)
     width, height = image.size
     if width * height > max_pixels:
@@ -168,12 +179,8 @@ def _decode(file: BinaryIO, orientation: str, max_pixels: int, fast: bool) -> np
     # TIFF's is gone once Pillow has loaded it, and has been applied; PNG's may come last.
     tiff = isinstance(image, TiffImageFile)
     turned = stored_orientation(image) if tiff else 1
-    if fast and isinstance(image, JpegImageFile) and image.mode in ("RGB", "L"):
-        file.seek(0)
-        pixels = decode_jpeg(file.read())
-        if pixels is not None:
-            return upright(pixels, stored_orientation(image)) if orientation == "apply" else pixels
-        image = _reopened(file)
+    if pixels is not None:
+        return upright(pixels, stored_orientation(image))
     image.load()
     if tiff:
         pixels = _rgb(image)
@@ -195,11 +202,6 @@ def _opened(file: BinaryIO) -> ImageFile.ImageFile:
         if begins.startswith(signature):
             return plugin(file)
     raise ValueError("it is no JPEG, PNG, WebP, GIF, BMP or TIFF")
-
-
-def _reopened(file: BinaryIO) -> ImageFile.ImageFile:
-    file.seek(0)
-    return _opened(file)
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
@@ -229,20 +231,20 @@ def _open(path: Path) -> BinaryIO:
         BadImageError: If nothing but the file itself is in the way.
     """
     try:
-        kind = path.stat().st_mode
+        # What is no file, such as a pipe, must not make us wait.
+        number = os.open(path, _OPENING)
     except OSError as error:
-        # Gone alone: without its folder, the whole disk may be.
-        if error.errno in (errno.ENOENT, errno.ELOOP) and path.parent.is_dir():
+        # Gone or closed alone: without its folder, the whole disk may be.
+        alone = error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO) and path.parent.is_dir()
+        if alone or (error.errno == errno.EACCES and os.path.exists(path)):
             raise BadImageError(path, str(error.strerror)) from error
         raise
+    kind = os.fstat(number).st_mode
     if not stat.S_ISREG(kind):
+        os.close(number)
         folder = stat.S_ISDIR(kind)
         raise BadImageError(path, "it is a folder" if folder else "it is no regular file")
-    try:
-        return open(path, "rb")
-    except (FileNotFoundError, PermissionError) as error:
-        # Its folder has just let us look at it.
-        raise BadImageError(path, str(error.strerror)) from error
+    return open(number, "rb")
 
 
 def _is_of_image(error: Exception) -> bool:

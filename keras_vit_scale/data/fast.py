@@ -35,17 +35,21 @@ def _missing() -> list[str]:
     return [PACKAGES[m] for m in PACKAGES if importlib.util.find_spec(m) is None]
 
 
-def decode_jpeg(encoded: bytes) -> np.ndarray | None:
+def decode_jpeg(encoded: bytes, max_pixels: int) -> np.ndarray | None:
     """The pixels of a JPEG, uint8 (H, W, 3), of grey values or colours but not of inks.
 
     The accurate transform and the smooth chroma are asked for, which cost a few percent.
 
     Returns:
-        The pixels; or `None` where anything at all is amiss, for Pillow to judge.
+        The pixels; or `None` where it is no JPEG, is larger or anything at all is amiss, for Pillow
+        to judge.
     """
     import simplejpeg
 
     try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded, strict=True)
+        if height * width > max_pixels or colours not in ("RGB", "YCbCr", "Gray"):
+            return None
         return simplejpeg.decode_jpeg(encoded, "RGB", strict=True)
     except (ValueError, RuntimeError):
         return None

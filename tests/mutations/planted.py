@@ -493,8 +493,7 @@ DATA = [
     ),
     Fault(
         "data/preprocessing.py", "images flipped upside down",
-        "return image[:, ::-1] if",
-        "return image[::-1] if",
+        "return pixels[:, ::-1].copy()", "return pixels[::-1].copy()",
         "data",
     ),
     Fault(
