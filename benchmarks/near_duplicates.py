@@ -94,6 +94,10 @@ class Cuttings:
             self._pictures.append((picture, turned))
         rng, kept, self.cuts, seen = np.random.default_rng(seed), [], [], 0
         while len(self.cuts) < count:
+            if seen > 10 * max(count, 2048):
+                raise ValueError(
+                    f"Nine tenths of the images' parts are plain: {len(images)} images"
+                )
             cuts = [self._cut(rng) for _ in range(2048)]
             parts = [self._pictures[i][turned].resize(
                 (32, 32), Image.Resampling.BILINEAR, box) for i, turned, box in cuts]  # fmt: skip
@@ -121,7 +125,7 @@ class Cuttings:
 def nearest(index, queries):
     """Distances and places of the nearest 8 of each query, straight and mirrored: (2, N, 8)."""
     found = [index.search(view) for view in (queries, mirrored(queries))]
-    return np.stack([distances for distances, _ in found]), np.stack([p for _, p in found])
+    return [np.stack(views) for views in zip(*found, strict=True)]
 
 
 # ---- the tools ----

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import stat
 import struct
 import tempfile
 import zlib
@@ -257,12 +258,14 @@ def test_what_is_wrong_with_a_file_is_told_apart_from_a_disk(tmp_path):
     (folder / "inside.png").mkdir()
     (folder / "nowhere.png").symlink_to(folder / "gone.png")
     os.mkfifo(folder / "pipe.png")
+    os.mknod(folder / "socket.png", stat.S_IFSOCK | 0o600)
     for name, reason in (
         ("empty.jpg", "the file is empty"),
         ("words.jpg", "it is no JPEG, PNG, WebP, GIF, BMP or TIFF"),
         ("paper.png", "it is no JPEG"),
         ("inside.png", "it is a folder"),
         ("pipe.png", "it is no regular file"),
+        ("socket.png", "it is no regular file"),
         ("nowhere.png", "No such file"),
         ("gone.png", "No such file"),
     ):

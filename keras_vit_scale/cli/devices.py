@@ -41,7 +41,6 @@ def training_on(devices: Devices) -> Iterator[None]:
     sizes = {} if devices.mesh is None else parse_mesh(devices.mesh)
     if devices.distributed:
         initialize()
-    several = devices != ONE
     with (
         MeshParallel(
             make_mesh(**sizes),
@@ -49,7 +48,7 @@ def training_on(devices: Devices) -> Iterator[None]:
             shards=devices.shards,
             min_size=devices.min_size,
         )
-        if several
+        if devices != ONE
         else nullcontext()
     ):
         yield

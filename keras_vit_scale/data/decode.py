@@ -163,14 +163,14 @@ def check_reading(orientation: str, max_pixels: int, fast: bool = False) -> None
 
 
 def _decode(file: BinaryIO, orientation: str, max_pixels: int, fast: bool) -> np.ndarray:
-    pixels = None
-    if fast:
+    plugin, pixels = _plugin(file), None
+    if fast and plugin is JpegImageFile:
         # Before Pillow reads the header, which takes a twentieth of the time.
         pixels = decode_jpeg(file.read(), max_pixels)
         if pixels is not None and orientation == "ignore":
             return pixels
         file.seek(0)
-    image = _opened(file)
+    image = plugin(file)
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"{width} x {height} pixels are more than max_pixels={max_pixels}")
@@ -190,8 +190,8 @@ def _decode(file: BinaryIO, orientation: str, max_pixels: int, fast: bool) -> np
     return _rgb(image)
 
 
-def _opened(file: BinaryIO) -> ImageFile.ImageFile:
-    """The image of which Pillow has read the header alone."""
+def _plugin(file: BinaryIO) -> type[ImageFile.ImageFile]:
+    """What of Pillow reads such a file's header, and later its pixels."""
     begins = file.read(12)
     file.seek(0)
     if not begins:
@@ -200,7 +200,7 @@ def _opened(file: BinaryIO) -> ImageFile.ImageFile:
     begins = begins[:4] + b"...." + begins[8:] if begins[:4] == b"RIFF" else begins
     for signature, plugin in _FORMATS:
         if begins.startswith(signature):
-            return plugin(file)
+            return plugin
     raise ValueError("it is no JPEG, PNG, WebP, GIF, BMP or TIFF")
 
 
@@ -234,8 +234,10 @@ def _open(path: Path) -> BinaryIO:
         # What is no file, such as a pipe, must not make us wait.
         number = os.open(path, _OPENING)
     except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise BadImageError(path, "it is no regular file") from error
         # Gone or closed alone: without its folder, the whole disk may be.
-        alone = error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO) and path.parent.is_dir()
+        alone = error.errno in (errno.ENOENT, errno.ELOOP) and path.parent.is_dir()
         if alone or (error.errno == errno.EACCES and os.path.exists(path)):
             raise BadImageError(path, str(error.strerror)) from error
         raise

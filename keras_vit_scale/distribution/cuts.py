@@ -30,7 +30,8 @@ class Cuts:
         data: Devices over which a batch is cut.
         model: Devices that share each block between them.
         fully_sharded: Whether what has `min_size` elements or more is cut over `data` too.
-        shards: Into how many parts of the rows full sharding cuts, by default as many as `data`.
+        shards: Of `data`, how many neighbours share a copy of what is fully sharded; a divisor of
+            it, by default all.
         min_size: Elements.
         rules: As of `MeshParallel`.
 
@@ -116,11 +117,11 @@ class Cuts:
             )
         for size, axis in zip(shape, axes, strict=True):
             if axis is not None and size % self.sizes[axis]:
-                least = " for `shards`" if self.fully_sharded and axis == DATA else ""
+                option = " for `shards`" if self.fully_sharded and axis == DATA else ""
                 raise ValueError(
                     f"An axis that is cut must be a multiple of the mesh's {axis} axis, "
                     f"{self.sizes[axis]}. Received: {path!r} of shape {tuple(shape)}, laid out as "
-                    f"{axes}. Take a number that divides {size}{least}"
+                    f"{axes}. Take a number that divides {size}{option}"
                 )
         return axes
 

@@ -145,7 +145,7 @@ def mlp(x, w, *, gelu="tanh", drop=keep_all):
 
 
 def linear(x, kernel, bias, axes=1):
-    """Tokens (B, N, ...) times a kernel, over the last `axes` of those and the first of this."""
+    """Tokens (B, N, ...) times a kernel, over their last `axes` and its first, and a bias added."""
     backend = keras.backend.backend()
     if backend == "jax":
         return ops.tensordot(x, kernel, axes) + bias

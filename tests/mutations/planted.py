@@ -636,8 +636,8 @@ DATA = [
     ),
     Fault(
         "data/decode.py", "decoded before its pixels are counted",
-        "    image = _opened(file)\n    width, height = image.size",
-        "    image = _opened(file)\n    image.load()\n    width, height = image.size",
+        "    image = plugin(file)\n    width, height = image.size",
+        "    image = plugin(file)\n    image.load()\n    width, height = image.size",
         "decode", "jax",
     ),
     Fault(

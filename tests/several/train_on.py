@@ -35,11 +35,11 @@ def layout_of(mesh, options):
         return contextlib.nullcontext()
     sizes = parse_mesh(mesh)
     devices = keras.distribution.list_devices()[: math.prod(sizes.values())]
-    shards = [int(option.removeprefix("shards")) for option in options if "shards" in option]
+    shards = (int(option.removeprefix("shards")) for option in options if "shards" in option)
     return MeshParallel(
         make_mesh(**sizes, devices=devices),
         fully_sharded="full" in options,
-        shards=shards[0] if shards else None,
+        shards=next(shards, None),
         min_size=64,
     )
 
