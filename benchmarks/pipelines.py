@@ -35,8 +35,8 @@ class Ours:
 
         transform = TrainTransform(s.image_size, antialias=s.antialias, fast=self.fast)
         source = ImageFolder(s.folder, fast=self.fast)
-        # One process reads with threads of its own.
-        workers = 0 if s.cores == 1 else s.cores
+        # The two threads of one process keep two cores busy.
+        workers = 0 if s.cores <= 2 else s.cores
         return train_batches(source, transform, s.batch, workers=workers)
 
 

@@ -10,7 +10,7 @@ from conftest import numpy_alone
 from scipy import stats
 
 from keras_vit_scale.data import ArraySource, Mixture, TrainTransform, train_batches
-from keras_vit_scale.data.preprocessing import inception_box, inception_crop, random_flip
+from keras_vit_scale.data.preprocessing import inception_box, random_flip
 
 pytestmark = numpy_alone
 
@@ -58,7 +58,8 @@ def test_what_is_cut_out_is_the_box_that_was_drawn(rng):
     image = np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
     for seed in range(20):
         top, left, height, width = inception_box(211, 241, np.random.default_rng(seed))
-        cut = inception_crop(image, (height, width), np.random.default_rng(seed))
+        transform = TrainTransform((height, width), flip=False)
+        cut = transform(image, np.random.default_rng(seed))
         assert cut[0, 0].tolist() == [top, left, 0]
         assert cut[-1, -1].tolist() == [top + height - 1, left + width - 1, 0]
 

@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from keras_vit_scale.checks import check_one_of, check_positive_integers
+from keras_vit_scale.data.boxes import Choose, Picture, chosen
 from keras_vit_scale.data.fast import check_fast, decode_jpeg
 from keras_vit_scale.data.orientation import ORIENTATIONS, as_stored, stored_orientation, upright
 
@@ -110,44 +112,58 @@ def read_image(
     >>> image.shape, image[0, 0].tolist()
     ((2, 3, 3), [0, 255, 255])
     """
-    check_reading(orientation, max_pixels, fast)
-    _check_pillow()
-    path = Path(path)
-    # A file and not its path, with which Pillow would map some formats into memory: such a
-    # process dies if the file shrinks.
-    with _open(path) as file:
-        return _decoded(file, path, orientation, max_pixels, fast)
+    return np.asarray(Decoder(orientation, max_pixels, fast).read(path))
 
 
-def decode_image(
-    encoded: bytes,
-    name: str,
-    *,
-    orientation: str = "ignore",
-    max_pixels: int = MAX_PIXELS,
-    fast: bool = False,
-) -> np.ndarray:
-    """The bytes of an image file as RGB, uint8, (H, W, 3), as `read_image` has them.
+@dataclass(frozen=True)
+class Decoder:
+    """From image files to pictures, or to parts of them.
 
     Args:
-        encoded: What the file would hold.
-        name: What to call it in an error, such as a shard and a key.
-        orientation, max_pixels: As for `read_image`; unchecked, for they are for every image.
+        orientation, max_pixels, fast: As for `read_image`.
 
     Raises:
-        BadImageError: A `ValueError`, if it is damaged, too large, or no image.
+        ValueError, ImportError: As `read_image` does, of its options.
     """
-    _check_pillow()
-    return _decoded(io.BytesIO(encoded), name, orientation, max_pixels, fast)
 
+    orientation: str = "ignore"
+    max_pixels: int = MAX_PIXELS
+    fast: bool = False
 
-def _decoded(file, name, orientation, max_pixels, fast):
-    try:
-        return _decode(file, orientation, max_pixels, fast)
-    except Exception as error:
-        if not _is_of_image(error):
-            raise
-        raise BadImageError(name, str(error) or type(error).__name__) from error
+    def __post_init__(self):
+        check_reading(self.orientation, self.max_pixels, self.fast)
+
+    def read(self, path: str | Path, choose: Choose | None = None) -> Picture:
+        """The picture in a file, or the part of it that is chosen.
+
+        Raises:
+            BadImageError: A `ValueError`, if it is damaged, too large, no image or gone.
+            OSError: If the fault is not the file's.
+        """
+        # A file and not its path, with which Pillow would map some formats into memory: such a
+        # process dies if the file shrinks.
+        with _open(path) as file:
+            return self._decoded(file, path, choose)
+
+    def decode(self, encoded: bytes, name: str, choose: Choose | None = None) -> Picture:
+        """The picture in the bytes of a file, or the part of it that is chosen.
+
+        Args:
+            name: What to call it in an error, such as a shard and a key.
+
+        Raises:
+            BadImageError: A `ValueError`, if it is damaged, too large, or no image.
+        """
+        return self._decoded(io.BytesIO(encoded), name, choose)
+
+    def _decoded(self, file, name, choose):
+        _check_pillow()
+        try:
+            return _decode(file, self.orientation, self.max_pixels, self.fast, choose)
+        except Exception as error:
+            if not _is_of_image(error):
+                raise
+            raise BadImageError(name, str(error) or type(error).__name__) from error
 
 
 def check_reading(orientation: str, max_pixels: int, fast: bool = False) -> None:
@@ -162,12 +178,16 @@ def check_reading(orientation: str, max_pixels: int, fast: bool = False) -> None
     check_fast(fast)
 
 
-def _decode(file: BinaryIO, orientation: str, max_pixels: int, fast: bool) -> np.ndarray:
-    plugin, pixels = _plugin(file), None
+def _decode(
+    file: BinaryIO, orientation: str, max_pixels: int, fast: bool, choose: Choose | None
+) -> Picture:
+    plugin = _plugin(file)
+    pixels: Picture | None = None
     if fast and plugin is JpegImageFile:
         # Before Pillow reads the header, which takes a twentieth of the time.
-        pixels = decode_jpeg(file.read(), max_pixels)
-        if pixels is not None and orientation == "ignore":
+        as_it_is = orientation == "ignore"
+        pixels = decode_jpeg(file.read(), max_pixels, choose if as_it_is else None)
+        if pixels is not None and as_it_is:
             return pixels
         file.seek(0)
     image = plugin(file)
@@ -179,15 +199,14 @@ def _decode(file: BinaryIO, orientation: str, max_pixels: int, fast: bool) -> np
     # TIFF's is gone once Pillow has loaded it, and has been applied; PNG's may come last.
     tiff = isinstance(image, TiffImageFile)
     turned = stored_orientation(image) if tiff else 1
-    if pixels is not None:
-        return upright(pixels, stored_orientation(image))
-    image.load()
-    if tiff:
+    if pixels is None:
+        image.load()
         pixels = _rgb(image)
-        return pixels if orientation == "apply" else as_stored(pixels, turned)
-    if orientation == "apply":
-        return upright(_rgb(image), stored_orientation(image))
-    return _rgb(image)
+    if tiff and orientation == "ignore":
+        pixels = as_stored(np.asarray(pixels), turned)
+    elif not tiff and orientation == "apply" and (turn := stored_orientation(image)) != 1:
+        pixels = upright(np.asarray(pixels), turn)
+    return chosen(pixels, choose)
 
 
 def _plugin(file: BinaryIO) -> type[ImageFile.ImageFile]:
@@ -204,8 +223,8 @@ def _plugin(file: BinaryIO) -> type[ImageFile.ImageFile]:
     raise ValueError("it is no JPEG, PNG, WebP, GIF, BMP or TIFF")
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
-    """The pixels as uint8, (H, W, 3)."""
+def _rgb(image: Image.Image) -> Picture:
+    """The same in RGB."""
     if image.mode.startswith("I;16"):
         if isinstance(image, TiffImageFile):
             bits, photometric = (image.tag_v2.get(tag) for tag in (_BITS, _PHOTOMETRIC))
@@ -221,10 +240,10 @@ def _rgb(image: Image.Image) -> np.ndarray:
         raise ValueError("numbers of 32 bits have no known white; store 8 or 16")
     # Dropped in any case; Pillow would warn of what it does to it.
     image.info.pop("transparency", None)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: str | Path) -> BinaryIO:
     """The open file.
 
     Raises:
@@ -237,7 +256,7 @@ def _open(path: Path) -> BinaryIO:
         if error.errno == errno.ENXIO:  # a socket
             raise BadImageError(path, "it is no regular file") from error
         # Gone or closed alone: without its folder, the whole disk may be.
-        alone = error.errno in (errno.ENOENT, errno.ELOOP) and path.parent.is_dir()
+        alone = error.errno in (errno.ENOENT, errno.ELOOP) and Path(path).parent.is_dir()
         if alone or (error.errno == errno.EACCES and os.path.exists(path)):
             raise BadImageError(path, str(error.strerror)) from error
         raise

@@ -1,15 +1,16 @@
 """Images that are stored as the bytes of image files, within larger files."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
 
-from keras_vit_scale.data.decode import MAX_PIXELS, check_reading, decode_image
+from keras_vit_scale.data.boxes import Choose, CuttingSource, Picture
+from keras_vit_scale.data.decode import MAX_PIXELS, Decoder
 from keras_vit_scale.data.sources import described, label_at
 
 
-class EncodedSource(ABC):
+class EncodedSource(CuttingSource):
     """A source of images that are decoded when they are asked for, all by the same decoder.
 
     So a data set has the same pixels in whichever kind of file it lies.
@@ -24,8 +25,7 @@ class EncodedSource(ABC):
     def __init__(
         self, orientation: str = "ignore", max_pixels: int = MAX_PIXELS, fast: bool = False
     ):
-        check_reading(orientation, max_pixels, fast)
-        self.orientation, self.max_pixels, self.fast = orientation, max_pixels, fast
+        self.decoder = Decoder(orientation, max_pixels, fast)
 
     @abstractmethod
     def encoded(self, index: int) -> bytes:
@@ -41,13 +41,7 @@ class EncodedSource(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
+    def read(self, index: int, choose: Choose | None = None) -> tuple[Picture, Any]:
         index = range(len(self))[index]
-        image = decode_image(
-            self.encoded(index),
-            self.name(index),
-            orientation=self.orientation,
-            max_pixels=self.max_pixels,
-            fast=self.fast,
-        )
+        image = self.decoder.decode(self.encoded(index), self.name(index), choose)
         return image, label_at(self.labels, index)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_vit_scale.checks import check_one_of
-from keras_vit_scale.data.decode import MAX_PIXELS, check_reading, read_image
+from keras_vit_scale.data.boxes import Choose, CuttingSource, Picture
+from keras_vit_scale.data.decode import MAX_PIXELS, Decoder
 from keras_vit_scale.data.indices import kept
 from keras_vit_scale.data.labels import check_labels
 from keras_vit_scale.data.sources import described
@@ -27,7 +28,7 @@ KEPT_FROM = 20_000
 RESTED = 2.0
 
 
-class ImageFolder:
+class ImageFolder(CuttingSource):
     """Image files in one folder a class: `root/class/name.png`.
 
     Classes and files are sorted by name, so that an index means the same image on
@@ -60,9 +61,8 @@ class ImageFolder:
         fast: bool = False,
         links: str = "refuse",
     ):
-        check_reading(orientation, max_pixels, fast)
+        self.decoder = Decoder(orientation, max_pixels, fast)
         check_one_of(LINKS, links=links)
-        self.orientation, self.max_pixels, self.fast = orientation, max_pixels, fast
         self.root = Path(root)
         if not self.root.is_dir():
             raise ValueError(f"An image folder must exist. Received: {str(root)!r}")
@@ -81,14 +81,8 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        image = read_image(
-            self.files[index],
-            orientation=self.orientation,
-            max_pixels=self.max_pixels,
-            fast=self.fast,
-        )
-        return image, int(self.labels[index])
+    def read(self, index: int, choose: Choose | None = None) -> tuple[Picture, int]:
+        return self.decoder.read(self.files[index], choose), int(self.labels[index])
 
     def _scan(self, links):
         """Classes, how many images each has, and their names."""

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.data.boxes import Choose, CuttingSource, Picture, read_from
 from keras_vit_scale.data.labels import check_labels
 from keras_vit_scale.data.sources import Source, described
 
 
-class WithAncestors:
+class WithAncestors(CuttingSource):
     """A source whose labels imply the ancestors of their classes in a tree.
 
     An image of a class that has ancestors is one of each of them, though its label does not say
@@ -70,8 +71,8 @@ class WithAncestors:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
-        return self.source[index][0], self.labels[index]
+    def read(self, index: int, choose: Choose | None = None) -> tuple[Picture, Any]:
+        return read_from(self.source, index, choose)[0], self.labels[index]
 
 
 def ancestor_table(parents: Mapping[str, str], class_names: Sequence[str]) -> np.ndarray:

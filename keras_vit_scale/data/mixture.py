@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_vit_scale.checks import check_positive
+from keras_vit_scale.data.boxes import Choose, CuttingSource, Picture, read_from
 from keras_vit_scale.data.labels import check_labels
 from keras_vit_scale.data.sources import Source, described
 
@@ -19,7 +20,7 @@ class Part(NamedTuple):
     weight: float
 
 
-class Mixture:
+class Mixture(CuttingSource):
     """The images of several sources one after the other, and how often training takes each.
 
     `train_batches` takes of each source its share of every stretch of the stream, evenly spread,
@@ -91,10 +92,11 @@ class Mixture:
     def __len__(self) -> int:
         return int(self._begin[-1])
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
+    def read(self, index: int, choose: Choose | None = None) -> tuple[Picture, Any]:
         index = range(len(self))[index]
         part = int(np.searchsorted(self._begin, index, side="right")) - 1
-        image, label = list(self.sources.values())[part][int(index - self._begin[part])]
+        source = list(self.sources.values())[part]
+        image, label = read_from(source, int(index - self._begin[part]), choose)
         return image, label if self.labels.ndim == 1 else self.labels[index]
 
 

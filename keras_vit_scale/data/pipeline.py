@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_vit_scale.checks import check_positive_integers, is_whole
 from keras_vit_scale.data.augment import Augmentation
+from keras_vit_scale.data.boxes import Choose, CuttingSource, Picture, read_from
 from keras_vit_scale.data.mixture import Part, whose_turn
 from keras_vit_scale.data.preprocessing import EvalTransform, TrainTransform, to_input
 from keras_vit_scale.data.sources import Source
@@ -93,9 +94,9 @@ def train_batches(
         # `seed` and not `shuffle(seed=...)`, by which epoch e of seed s would have the permutation
         # of epoch e - 1 of seed s + 1. That alone keeps runs apart; the seed is spread besides
         # because the order of every run that there is follows from it.
-        images = grain.MapDataset.source(part).seed(spread).shuffle().repeat()
+        images = grain.MapDataset.range(len(part)).seed(spread).shuffle().repeat()
         # An image's draws follow from its place, and its place from the epoch and its index.
-        return images.random_map(_Transformed(transform))
+        return images.random_map(_Read(part, transform))
 
     spread, *of_parts = map(int, np.random.SeedSequence(seed).generate_state(1 + len(parts)))
     if parts:
@@ -186,20 +187,26 @@ class _TrainBatch:
 
 
 @dataclass(frozen=True)
-class _Transformed:
-    """What becomes of an image and its label."""
+class _Read:
+    """From the index of an image to what becomes of it, and its label."""
 
+    source: Source
     transform: TrainTransform
 
-    def __call__(
-        self, example: tuple[np.ndarray, Any], rng: np.random.Generator
-    ) -> tuple[np.ndarray, Any]:
-        image, label = example
-        return self.transform(image, rng), label
+    def __call__(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Any]:
+        begun = rng.bit_generator.state
+
+        def choose(height, width):
+            # Anew for an image in the place of one that turned out to be damaged.
+            rng.bit_generator.state = begun
+            return self.transform.box(height, width, rng)
+
+        part, label = read_from(self.source, int(index), choose)
+        return self.transform.transformed(part, rng), label
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Part(CuttingSource):
     """The images of one source of a mixture, read by the mixture."""
 
     source: Source
@@ -208,8 +215,8 @@ class _Part:
     def __len__(self) -> int:
         return self.part.end - self.part.begin
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
-        return self.source[self.part.begin + index]
+    def read(self, index: int, choose: Choose | None = None) -> tuple[Picture, Any]:
+        return read_from(self.source, self.part.begin + index, choose)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.data.boxes import Box, Picture, cut
 from keras_vit_scale.data.fast import check_fast, mirror
 from keras_vit_scale.data.resizing import check_filter, resize
 from keras_vit_scale.models.config import image_shape
@@ -49,7 +50,7 @@ def inception_box(
     area: tuple[float, float] = (0.05, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
     attempts: int = 100,
-) -> tuple[int, int, int, int]:
+) -> Box:
     """Top, left, height and width of a random part of an image.
 
     It has 5 to 100 % of the area and an aspect (width over height) between 3:4 and 4:3.
@@ -69,33 +70,17 @@ def inception_box(
     return 0, 0, height, width
 
 
-def inception_crop(
-    image: np.ndarray,
-    size: tuple[int, int],
-    rng: np.random.Generator,
-    filter: str = "bilinear",
-    antialias: bool = True,
-    fast: bool = False,
-) -> np.ndarray:
-    """The part of an image that `inception_box` draws, squashed to `size`.
-
-    It is cut out first: resizing a box of the whole would blend in what lies around it.
-    """
-    height, width = image.shape[:2]
-    top, left, height, width = inception_box(height, width, rng)
-    part = image[top : top + height, left : left + width]
-    return resize(part, size, filter, antialias, fast=fast)
-
-
 def random_flip(image: np.ndarray, rng: np.random.Generator, fast: bool = False) -> np.ndarray:
     """The image or its mirror, with equal chance."""
     if rng.random() >= 0.5:
         return image
     if fast:
         return mirror(image)
-    # Pixels are moved whole: colour by colour, as a mere view would be copied, takes twice as long.
-    pixels = np.ascontiguousarray(image).view(f"V{image.shape[-1]}")
-    return pixels[:, ::-1].copy().view(image.dtype)
+    # Colour by colour: the whole view would be copied in a fifth of the speed.
+    mirrored = np.empty_like(image)
+    for colour in range(image.shape[-1]):
+        mirrored[..., colour] = image[:, ::-1, colour]
+    return mirrored
 
 
 def random_shift(image: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:
@@ -109,10 +94,13 @@ def random_shift(image: np.ndarray, pixels: int, rng: np.random.Generator) -> np
 
 def to_input(images: np.ndarray) -> np.ndarray:
     """A batch of values from 0 to 255, (B, H, W, 1 or 3), as float32 RGB in [-1, 1]."""
-    # One array, in three passes: without a cast of its own the product takes longer than all.
-    values = images.astype(np.float32)
-    values *= np.float32(2 / 255)
-    values -= 1
+    values = np.empty_like(images, np.float32)
+    # Three passes over an image while it is near: without a cast of its own the product takes
+    # longer than all.
+    for value, image in zip(values, images, strict=True):
+        np.copyto(value, image)
+        value *= np.float32(2 / 255)
+        value -= 1
     return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values
 
 
@@ -155,13 +143,24 @@ class TrainTransform:
             raise ValueError(f"`max_shift` must not be negative. Received: {self.max_shift}")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        size = image_shape(self.image_size)
+        height, width = image.shape[:2]
+        return self.transformed(cut(image, self.box(height, width, rng)), rng)
+
+    def box(self, height: int, width: int, rng: np.random.Generator) -> Box:
+        """The part of an image of that size that is cut out first.
+
+        To resize a box of the whole instead would blend in what lies around it.
+        """
         if self.crop == "inception":
-            image = inception_crop(image, size, rng, self.filter, self.antialias, self.fast)
-        else:
-            image = resize(image, size, self.filter, self.antialias, fast=self.fast)
-            if self.crop == "shift":
-                image = random_shift(image, self.max_shift, rng)
+            return inception_box(height, width, rng)
+        return 0, 0, height, width
+
+    def transformed(self, part: Picture, rng: np.random.Generator) -> np.ndarray:
+        """What becomes of the part: its size, a shift, a flip."""
+        size = image_shape(self.image_size)
+        image = resize(part, size, self.filter, self.antialias, fast=self.fast)
+        if self.crop == "shift":
+            image = random_shift(image, self.max_shift, rng)
         return random_flip(image, rng, self.fast) if self.flip else image
 
 

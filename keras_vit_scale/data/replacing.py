@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit_scale.checks import is_whole
+from keras_vit_scale.data.boxes import Choose, CuttingSource, Picture, read_from
 from keras_vit_scale.data.decode import BadImageError
 from keras_vit_scale.data.ledger import Ledger
 from keras_vit_scale.data.sources import Source, described
@@ -15,7 +16,7 @@ class TooManyBadImagesError(ValueError):
     """More images of a source cannot be read than may be replaced."""
 
 
-class ReplaceBad:
+class ReplaceBad(CuttingSource):
     """A source in whose place of an unreadable image stands another of its images.
 
     Of the images with the same label it is the first readable one from a place on that follows
@@ -71,14 +72,14 @@ class ReplaceBad:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
+    def read(self, index: int, choose: Choose | None = None) -> tuple[Picture, Any]:
         try:
-            return self.source[index]
+            return read_from(self.source, index, choose)
         except BadImageError as error:
             self._note(error)
         for other in self._others(range(len(self))[index]):
             try:
-                return self.source[other]
+                return read_from(self.source, other, choose)
             except BadImageError as error:
                 self._note(error)
         raise TooManyBadImagesError(

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_vit_scale.checks import check_one_of
+from keras_vit_scale.data.boxes import Picture
 from keras_vit_scale.data.fast import resize_bilinear
 
 #: Filters by name, as Pillow calls them.
@@ -36,7 +37,7 @@ def check_filter(filter: str, antialias: bool) -> None:
 
 
 def resize(
-    image: np.ndarray,
+    image: Picture,
     size: tuple[int, int],
     filter: str = "bilinear",
     antialias: bool = True,
@@ -49,7 +50,7 @@ def resize(
     fall beyond them go to the others.
 
     Args:
-        image: uint8 (H, W, 1 or 3).
+        image: uint8 (H, W, 1 or 3), or a picture of Pillow's in RGB.
         size: Height and width.
         filter: "bilinear", a triangle over two pixels; "bicubic", over four (Keys, a = -1/2);
             "lanczos", a windowed sinc over six; "box", the mean of the pixels whose centres lie
@@ -72,17 +73,22 @@ def resize(
     [[0, 50], [0, 0]]
     """
     check_filter(filter, antialias)
+    chosen = _PILLOWS[filter if antialias else "nearest"]
+    by_pillow = antialias or filter not in KERNELS
+    if isinstance(image, Image.Image):
+        if by_pillow:
+            return np.asarray(image.resize(size[::-1], chosen))
+        image = np.asarray(image)
     if image.shape[:2] == tuple(size):
         return image
-    if fast and not antialias and filter == "bilinear":
+    if by_pillow:
+        grey = image.shape[-1] == 1
+        picture = Image.fromarray(image[..., 0] if grey else image)
+        resized = np.asarray(picture.resize(size[::-1], chosen))
+        return resized[..., None] if grey else resized
+    if fast and filter == "bilinear":
         return resize_bilinear(image, size)
-    if not antialias and filter in KERNELS:
-        return _sampled(image, size, filter)
-    chosen = _PILLOWS[filter if antialias else "nearest"]
-    grey = image.shape[-1] == 1
-    picture = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(picture.resize(size[::-1], chosen))
-    return resized[..., None] if grey else resized
+    return _sampled(image, size, filter)
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_vit_scale.data.boxes import Choose, CuttingSource, Picture, read_from
 from keras_vit_scale.data.labels import check_labels, check_single
 
 
@@ -70,7 +71,7 @@ class ArraySource:
         return self.images[index], label_at(self.labels, index)
 
 
-class Subset:
+class Subset(CuttingSource):
     """Some images of a source, in the given order.
 
     Args:
@@ -113,8 +114,8 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
-        image, _ = self.source[int(self.indices[index])]
+    def read(self, index: int, choose: Choose | None = None) -> tuple[Picture, Any]:
+        image, _ = read_from(self.source, int(self.indices[index]), choose)
         return image, label_at(self.labels, index)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit_scale.data.boxes import Choose, Picture
 from keras_vit_scale.data.encoded import EncodedSource
 from keras_vit_scale.data.indices import kept
 from keras_vit_scale.data.labels import check_labels
@@ -77,9 +78,9 @@ class TFDSSource(EncodedSource):
     def __len__(self) -> int:
         return len(self._examples)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        image, label = super().__getitem__(index)
-        return (image[..., :1] if self._grey else image), label
+    def read(self, index: int, choose: Choose | None = None) -> tuple[Picture, Any]:
+        image, label = super().read(index, choose)
+        return (np.asarray(image)[..., :1] if self._grey else image), label
 
     def encoded(self, index: int) -> bytes:
         """The bytes of an image's file."""

@@ -493,7 +493,7 @@ DATA = [
     ),
     Fault(
         "data/preprocessing.py", "images flipped upside down",
-        "return pixels[:, ::-1].copy()", "return pixels[::-1].copy()",
+        "image[:, ::-1, colour]", "image[::-1, :, colour]",
         "data",
     ),
     Fault(
@@ -642,7 +642,7 @@ DATA = [
     ),
     Fault(
         "data/decode.py", "a disk that is gone taken for a bad image",
-        "and path.parent.is_dir()",
+        "and Path(path).parent.is_dir()",
         "",
         "decode", "jax",
     ),
@@ -666,10 +666,8 @@ DATA = [
     ),
     Fault(
         "data/sources.py", "labels of the whole for a subset's images",
-        "image, _ = self.source[int(self.indices[index])]\n"
-        "        return image, label_at(self.labels, index)",
-        "image, _ = self.source[int(self.indices[index])]\n"
-        "        return image, label_at(self.source.labels, index)",
+        "return image, label_at(self.labels, index)\n\n\ndef digits",
+        "return image, label_at(self.source.labels, index)\n\n\ndef digits",
         "data",
     ),
 ]  # fmt: skip
