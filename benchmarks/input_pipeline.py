@@ -7,10 +7,11 @@ folder. From them come batches of the inception crop at 224 px, by bilinear filt
 Pillow and torchvision resize by default, and sampled, as tf.image.resize does. A filter is compared
 with the same filter alone: a sampled one looks at four pixels, however much an image shrinks.
 
-`ours` decodes and resizes with Pillow, `fast` with simplejpeg and, where the filter is sampled,
-with OpenCV. `torchvision` is its image folder as it comes, which reads with Pillow,
-`torchvision_tensors` its own decoder and tensors. On one core ours and Grain read with threads, on
-several all but tf.data with as many processes.
+`ours` decodes and resizes with Pillow, `fast` with nvImageCodec, on processors, and, where the
+filter is sampled, with OpenCV; both with the two threads of one process, `ours_processes` and
+`fast_processes` with a process a core. `torchvision` is its image folder as it comes, which reads
+with Pillow, `torchvision_tensors` its own decoder and tensors. On one core Grain reads with
+threads, on several with as many processes, as torchvision always does.
 
 Each contestant runs in a fresh process, in turns; each round gives a ratio to ours in that round.
 Machines are noisy: quote the ratios. Milliseconds of processors an image, of all threads and
@@ -39,12 +40,14 @@ FILTERS = {
     "antialiased": (
         "ours",
         "fast",
+        "ours_processes",
+        "fast_processes",
         "grain_pillow",
         "torchvision",
         "torchvision_tensors",
         "tf_data",
     ),
-    "sampled": ("ours", "fast", "torchvision_tensors", "tf_data"),
+    "sampled": ("ours", "fast", "fast_processes", "torchvision_tensors", "tf_data"),
 }
 
 

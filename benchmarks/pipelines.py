@@ -27,21 +27,27 @@ AREA, ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
 
 
 class Ours:
+    """As it comes: two threads of this process read."""
+
     packages = ("keras",)
     fast = False
+    processes = False
 
     def batches(self, s):
         from keras_vit_scale.data import ImageFolder, TrainTransform, train_batches
 
         transform = TrainTransform(s.image_size, antialias=s.antialias, fast=self.fast)
         source = ImageFolder(s.folder, fast=self.fast)
-        # The two threads of one process keep two cores busy.
-        workers = 0 if s.cores <= 2 else s.cores
+        workers = s.cores if self.processes else 0
         return train_batches(source, transform, s.batch, workers=workers)
 
 
+class OursProcesses(Ours):
+    processes = True
+
+
 class Fast(Ours):
-    packages = ("keras", "simplejpeg", "opencv-python-headless")
+    packages = ("keras", "simplejpeg", "opencv-python-headless", "nvidia-nvimgcodec-cu12")
     fast = True
 
     def __init__(self):
@@ -49,6 +55,10 @@ class Fast(Ours):
         import simplejpeg  # noqa: F401
 
         cv2.setNumThreads(1)
+
+
+class FastProcesses(Fast):
+    processes = True
 
 
 class Place:
@@ -181,7 +191,8 @@ class TfData:
 
 
 CONTESTANTS = {
-    "ours": Ours, "fast": Fast, "grain_pillow": GrainPillow, "torchvision": Torchvision,
+    "ours": Ours, "fast": Fast, "ours_processes": OursProcesses, "fast_processes": FastProcesses,
+    "grain_pillow": GrainPillow, "torchvision": Torchvision,
     "torchvision_tensors": TorchvisionTensors, "tf_data": TfData,
 }  # fmt: skip
 

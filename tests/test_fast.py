@@ -270,6 +270,17 @@ def test_one_sound_scan_alone_is_decoded_in_part():
             decoded(marked, "a", lambda *_: above, **options)
 
 
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("options", [{}, {"fast": True}, {"orientation": "apply", "fast": True}])
+def test_what_fails_to_choose_a_part_is_no_fault_of_the_image(options):
+    def choose(height, width):
+        raise ValueError("no part of mine")
+
+    with pytest.raises(ValueError, match=r"^no part of mine$") as raised:
+        decoded(encoded(picture("ramp")), "a", choose, **options)
+    assert not isinstance(raised.value, BadImageError)
+
+
 @pytest.mark.usefixtures("by_boxes")
 def test_threads_decode_parts_at_once():
     data = encoded(picture("photograph"))

@@ -9,6 +9,8 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -91,7 +93,7 @@ def read_image(
             people see them.
         max_pixels: Refuse an image of more pixels when its header is read, before any of
             them is decoded. By default 89,478,485, which take 256 MiB as RGB.
-        fast: Decode JPEGs by simplejpeg (extra `fast`), to the same pixels.
+        fast: Decode JPEGs by simplejpeg and nvImageCodec (extra `fast`), to the same pixels.
 
     Raises:
         BadImageError: A `ValueError`, if the file is none of these, is damaged, truncated,
@@ -158,12 +160,19 @@ class Decoder:
 
     def _decoded(self, file, name, choose):
         _check_pillow()
-        try:
-            return _decode(file, self.orientation, self.max_pixels, self.fast, choose)
-        except Exception as error:
-            if not _is_of_image(error):
-                raise
-            raise BadImageError(name, str(error) or type(error).__name__) from error
+        with _faults_of(name):
+            plugin = _plugin(file)
+        pixels = None
+        if self.fast and plugin is JpegImageFile:
+            # Before Pillow reads the header, which takes a twentieth of the time.
+            as_they_are = self.orientation == "ignore"
+            pixels = decode_jpeg(file.read(), self.max_pixels, choose if as_they_are else None)
+            if pixels is not None and as_they_are:
+                return pixels
+            file.seek(0)
+        with _faults_of(name):
+            picture = _decode(plugin(file), pixels, self.orientation, self.max_pixels)
+        return chosen(picture, choose)
 
 
 def check_reading(orientation: str, max_pixels: int, fast: bool = False) -> None:
@@ -178,19 +187,21 @@ def check_reading(orientation: str, max_pixels: int, fast: bool = False) -> None
     check_fast(fast)
 
 
+@contextmanager
+def _faults_of(name: str | Path) -> Iterator[None]:
+    """Names the image of what is wrong with it, and with nothing else."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_of_image(error):
+            raise
+        raise BadImageError(name, str(error) or type(error).__name__) from error
+
+
 def _decode(
-    file: BinaryIO, orientation: str, max_pixels: int, fast: bool, choose: Choose | None
+    image: ImageFile.ImageFile, pixels: np.ndarray | None, orientation: str, max_pixels: int
 ) -> Picture:
-    plugin = _plugin(file)
-    pixels: Picture | None = None
-    if fast and plugin is JpegImageFile:
-        # Before Pillow reads the header, which takes a twentieth of the time.
-        as_it_is = orientation == "ignore"
-        pixels = decode_jpeg(file.read(), max_pixels, choose if as_it_is else None)
-        if pixels is not None and as_it_is:
-            return pixels
-        file.seek(0)
-    image = plugin(file)
+    """A picture in RGB and turned as it should be, whose pixels may be known."""
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"{width} x {height} pixels are more than max_pixels={max_pixels}")
@@ -199,14 +210,17 @@ def _decode(
     # TIFF's is gone once Pillow has loaded it, and has been applied; PNG's may come last.
     tiff = isinstance(image, TiffImageFile)
     turned = stored_orientation(image) if tiff else 1
+    picture: Picture
     if pixels is None:
         image.load()
-        pixels = _rgb(image)
+        picture = _rgb(image)
+    else:
+        picture = pixels
     if tiff and orientation == "ignore":
-        pixels = as_stored(np.asarray(pixels), turned)
-    elif not tiff and orientation == "apply" and (turn := stored_orientation(image)) != 1:
-        pixels = upright(np.asarray(pixels), turn)
-    return chosen(pixels, choose)
+        return as_stored(np.asarray(picture), turned)
+    if not tiff and orientation == "apply" and (turn := stored_orientation(image)) != 1:
+        return upright(np.asarray(picture), turn)
+    return picture
 
 
 def _plugin(file: BinaryIO) -> type[ImageFile.ImageFile]:

@@ -59,14 +59,14 @@ def decode_jpeg(encoded: bytes, max_pixels: int, choose: Choose | None = None) -
 
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded, strict=True)
-        if height * width > max_pixels or colours not in ("RGB", "YCbCr", "Gray"):
-            return None
-        if choose is None:
-            return simplejpeg.decode_jpeg(encoded, "RGB", strict=True)
-        box = choose(height, width)
-        part = decode_box(encoded, box) if box[2:] != (height, width) else None
-        if part is not None:
-            return part
+    except (ValueError, RuntimeError):
+        return None
+    if height * width > max_pixels or colours not in ("RGB", "YCbCr", "Gray"):
+        return None
+    box = (0, 0, height, width) if choose is None else choose(height, width)
+    if box[2:] != (height, width) and (part := decode_box(encoded, box)) is not None:
+        return part
+    try:
         return cut(simplejpeg.decode_jpeg(encoded, "RGB", strict=True), box)
     except (ValueError, RuntimeError):
         return None

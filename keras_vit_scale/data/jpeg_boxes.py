@@ -46,7 +46,8 @@ def is_single_scan(encoded: bytes) -> bool:
     """
     if not encoded.endswith(_END):
         return False
-    at, sequential = 2, False
+    at = 2
+    sequential = False
     while (marker := encoded[at : at + 2])[:1] == b"\xff" and marker != _SCAN:
         sequential = sequential or marker in _SEQUENTIAL
         at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")

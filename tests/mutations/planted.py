@@ -636,9 +636,45 @@ DATA = [
     ),
     Fault(
         "data/decode.py", "decoded before its pixels are counted",
-        "    image = plugin(file)\n    width, height = image.size",
-        "    image = plugin(file)\n    image.load()\n    width, height = image.size",
+        "    width, height = image.size",
+        "    image.load()\n    width, height = image.size",
         "decode", "jax",
+    ),
+    Fault(
+        "data/decode.py", "a part of what is turned taken before it is",
+        "choose if as_they_are else None",
+        "choose",
+        "fast", "jax",
+    ),
+    Fault(
+        "data/jpeg_boxes.py", "a part decoded although a marker lies among the pixels",
+        "not np.any((scan[:-1] == 0xFF) & (scan[1:] != 0))",
+        "True",
+        "fast", "jax",
+    ),
+    Fault(
+        "data/jpeg_boxes.py", "a part decoded although the end of the file is missing",
+        "if not encoded.endswith(_END):",
+        "if not encoded:",
+        "fast", "jax",
+    ),
+    Fault(
+        "data/jpeg_boxes.py", "a part decoded of what comes in passes",
+        'sequential = False',
+        'sequential = True',
+        "fast", "jax",
+    ),
+    Fault(
+        "data/boxes.py", "items of somebody's own class passed over",
+        'getattr(type(source), "__getitem__", None) is CuttingSource.__getitem__',
+        "isinstance(source, CuttingSource)",
+        "boxes", "jax",
+    ),
+    Fault(
+        "data/pipeline.py", "what stands in for a damaged image drawn by what that one drew",
+        "            rng.bit_generator.state = begun\n",
+        "",
+        "fast", "jax",
     ),
     Fault(
         "data/decode.py", "a disk that is gone taken for a bad image",
