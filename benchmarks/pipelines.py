@@ -50,12 +50,6 @@ class Fast(Ours):
     packages = ("keras", "simplejpeg", "opencv-python-headless", "nvidia-nvimgcodec-cu12")
     fast = True
 
-    def __init__(self):
-        import cv2
-        import simplejpeg  # noqa: F401
-
-        cv2.setNumThreads(1)
-
 
 class FastProcesses(Fast):
     processes = True

@@ -70,7 +70,7 @@ def test_evaluation_batches_are_those_of_one_process_and_errors_what_they_are(tm
 
 def test_a_dead_process_is_told():
     with pytest.raises(RuntimeError, match=r"has died: memory.*Received: workers=1"):
-        Workers(os._exit, 1)(3)
+        Workers(os._exit, 1, max)(3)
 
 
 def test_no_process_outlives_its_parent():
@@ -79,7 +79,7 @@ def test_no_process_outlives_its_parent():
         "import math, sys, time\n"
         "from keras_vit_scale.data.workers import Workers\n"
         "if __name__ == '__main__':\n"
-        "    workers = Workers(math.sqrt, 1)\n"
+        "    workers = Workers(math.sqrt, 1, lambda number, root: root)\n"
         "    print(workers(9), flush=True)\n"
         "    time.sleep(600)\n"
     )

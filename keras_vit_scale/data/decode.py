@@ -34,8 +34,9 @@ from keras_vit_scale.data.orientation import ORIENTATIONS, as_stored, stored_ori
 MAX_PIXELS = 2**28 // 3
 
 #: How a file begins, whatever its name is.
+_JPEG = b"\xff\xd8\xff"
 _FORMATS = (
-    (b"\xff\xd8\xff", JpegImageFile),
+    (_JPEG, JpegImageFile),
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
     (b"RIFF....WEBP", WebPImageFile),
     (b"GIF87a", GifImageFile),
@@ -142,10 +143,16 @@ class Decoder:
             BadImageError: A `ValueError`, if it is damaged, too large, no image or gone.
             OSError: If the fault is not the file's.
         """
-        # A file and not its path, with which Pillow would map some formats into memory: such a
-        # process dies if the file shrinks.
-        with _open(path) as file:
-            return self._decoded(file, path, choose)
+        number, size = _open(path)
+        try:
+            if self.fast and (encoded := _whole_jpeg(number, size)):
+                return self.decode(encoded, str(path), choose)
+            # A file and not its path, with which Pillow would map some formats into memory: such a
+            # process dies if the file shrinks.
+            with open(number, "rb", closefd=False) as file:
+                return self._decoded(file, path, choose)
+        finally:
+            os.close(number)
 
     def decode(self, encoded: bytes, name: str, choose: Choose | None = None) -> Picture:
         """The picture in the bytes of a file, or the part of it that is chosen.
@@ -257,8 +264,8 @@ def _rgb(image: Image.Image) -> Picture:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _open(path: str | Path) -> BinaryIO:
-    """The open file.
+def _open(path: str | Path) -> tuple[int, int]:
+    """The number of an open file, and its bytes.
 
     Raises:
         BadImageError: If nothing but the file itself is in the way.
@@ -274,12 +281,22 @@ def _open(path: str | Path) -> BinaryIO:
         if alone or (error.errno == errno.EACCES and os.path.exists(path)):
             raise BadImageError(path, str(error.strerror)) from error
         raise
-    kind = os.fstat(number).st_mode
-    if not stat.S_ISREG(kind):
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode):
         os.close(number)
-        folder = stat.S_ISDIR(kind)
+        folder = stat.S_ISDIR(found.st_mode)
         raise BadImageError(path, "it is a folder" if folder else "it is no regular file")
-    return open(number, "rb")
+    return number, found.st_size
+
+
+def _whole_jpeg(number: int, size: int) -> bytes:
+    """The bytes of a JPEG, or none: in few calls, at each of which threads wait for each other."""
+    begins, encoded = os.read(number, len(_JPEG)), b""
+    os.lseek(number, 0, os.SEEK_SET)
+    if begins == _JPEG:
+        encoded = os.read(number, size)
+        os.lseek(number, 0, os.SEEK_SET)
+    return encoded if len(encoded) == size else b""
 
 
 def _is_of_image(error: Exception) -> bool:

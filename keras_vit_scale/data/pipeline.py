@@ -300,14 +300,14 @@ def _ahead(
     Two threads hide the reading; more fight over Python's lock. Bytes come from processes, a
     quarter of what the model reads; what augments them, perhaps a backend's layers, stays here.
     """
-    if workers:
-        read = Workers(read, workers)
 
-    def to_model(step):
-        images, *rest = read(step)
+    def to_model(step, batch):
+        images, *rest = batch
         if augment is not None:
             images, *rest = augment(step, images, *rest)
-        return to_input(images), *rest
+        # Copies, since a batch of another process lies in memory that the next one takes.
+        return to_input(images), *map(np.array, rest)
 
+    made = Workers(read, workers, to_model) if workers else lambda step: to_model(step, read(step))
     options = grain.ReadOptions(num_threads=max(2, workers), prefetch_buffer_size=8 + workers)
-    return steps.map(to_model).to_iter_dataset(options)
+    return steps.map(made).to_iter_dataset(options)

@@ -106,8 +106,9 @@ class TrainConfig:
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
     fast: bool = False
-    """Decode JPEGs by simplejpeg, to the same pixels, and resize training images by OpenCV where
-    the filter is bilinear without antialiasing, to within one level (extra fast)."""
+    """Decode JPEGs quicker, to the same pixels, and of training images no more than is cut out;
+    resize these by OpenCV where the filter is bilinear without antialiasing, to within one level
+    (extra fast)."""
     links: Literal["refuse", "follow"] = "refuse"
     """Symbolic links that lead out of a folder of images: an error, or followed."""
     exclude: Annotated[str | None, arg(metavar="FILE")] = None

@@ -88,8 +88,8 @@ class DataConfig:
     max_pixels: int = MAX_PIXELS
     """Pixels of an image file at most, checked before it is decoded."""
     fast: bool = False
-    """Decode JPEGs by simplejpeg, and resize training images by OpenCV where the filter is
-    bilinear without antialiasing (extra `fast`)."""
+    """Decode JPEGs quicker, to the same pixels, and resize training images by OpenCV where the
+    filter is bilinear without antialiasing (extra `fast`)."""
     links: str = "refuse"
     """Symbolic links that lead out of a folder of images: "refuse" or "follow" them."""
     exclude: str | None = None

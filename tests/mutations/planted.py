@@ -665,6 +665,18 @@ DATA = [
         "fast", "jax",
     ),
     Fault(
+        "data/shared_memory.py", "arrays one over the other",
+        "begin = -(-end // _ALIGNED) * _ALIGNED",
+        "begin = end // _ALIGNED * _ALIGNED",
+        "shared_memory", "jax",
+    ),
+    Fault(
+        "data/pipeline.py", "labels kept where the next batch is written",
+        "*map(np.array, rest)",
+        "*rest",
+        "shared_memory", "jax",
+    ),
+    Fault(
         "data/boxes.py", "items of somebody's own class passed over",
         'getattr(type(source), "__getitem__", None) is CuttingSource.__getitem__',
         "isinstance(source, CuttingSource)",
