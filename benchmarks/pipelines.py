@@ -220,6 +220,7 @@ def processor_seconds():
 
 
 def measure(s):
+    device = cpu()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: s.cores])
     contestant = CONTESTANTS[s.contestant]()
@@ -239,7 +240,7 @@ def measure(s):
         "rate": count / seconds,
         "busy": None if busy is None else 1e3 * (processor_seconds() - busy) / count,
         "memory": peak_memory() if host_memory() else None,
-        "device": cpu(),
+        "device": device,
         "versions": {package: metadata.version(package) for package in contestant.packages},
     }
 

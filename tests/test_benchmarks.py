@@ -63,6 +63,7 @@ MINIATURES = {
         "| antialiased | 1 | grain_pillow |",
     ),
     "image_folder.py": (["--images", "100", "--classes", "5"], "| listed | 100 |"),
+    "workers.py": (["--images", "3", "--batches", "2", "--rounds", "1"], "| 3 | pipe |"),
     "near_duplicates.py": (
         ["--bank", "300", "--queries", "50", "--sample", "20", "--images", "3", "--no-costs"],
         "| hash alone: recall |",

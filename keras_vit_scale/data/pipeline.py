@@ -55,7 +55,8 @@ def train_batches(
         workers: Processes that read and transform images, a batch each at a time; 0 for two
             threads of this process, which wait for each other wherever Python itself works. The
             batches are the same. Each process imports this package anew and has a copy of the
-            source, and no more than eight batches and one a process are read ahead. A script must
+            source, and no more than eight batches and one a process are read ahead; on Linux each
+            has besides a batch of bytes in memory that it shares with this one. A script must
             begin under `if __name__ == "__main__":`, as for any of Python's processes.
 
     Returns:
