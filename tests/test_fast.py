@@ -311,7 +311,10 @@ def test_nothing_is_told_of_libraries_for_gpus(tmp_path):
         [sys.executable, "-c", script, tmp_path / "a.jpg"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "(7, 11, 3)\n")
+    assert (done.returncode, done.stdout) == (0, "")
+    # Grain may have told what an old jaxlib lacks.
+    assert done.stderr.splitlines()[-1] == "(7, 11, 3)"
+    assert not any(word in done.stderr for word in ("nvjpeg", "nvtiff", "nvJPEG", "CUDA"))
 
 
 @pytest.mark.usefixtures("installed")
