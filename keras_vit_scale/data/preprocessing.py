@@ -76,7 +76,7 @@ def random_flip(image: np.ndarray, rng: np.random.Generator, fast: bool = False)
         return image
     if fast:
         return mirror(image)
-    # Colour by colour: the whole view would be copied in a fifth of the speed.
+    # Colour by colour: the whole view would be copied at a fifth of the speed.
     mirrored = np.empty_like(image)
     for colour in range(image.shape[-1]):
         mirrored[..., colour] = image[:, ::-1, colour]
