@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_vit_scale.checks import check_one_of
-from keras_vit_scale.data.boxes import Box, Picture, cut
+from keras_vit_scale.data.boxes import Box, Picture, chosen
 from keras_vit_scale.data.fast import check_fast, mirror
 from keras_vit_scale.data.resizing import check_filter, resize
 from keras_vit_scale.models.config import image_shape
@@ -143,8 +143,8 @@ class TrainTransform:
             raise ValueError(f"`max_shift` must not be negative. Received: {self.max_shift}")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        height, width = image.shape[:2]
-        return self.transformed(cut(image, self.box(height, width, rng)), rng)
+        part = chosen(image, lambda height, width: self.box(height, width, rng))
+        return self.transformed(part, rng)
 
     def box(self, height: int, width: int, rng: np.random.Generator) -> Box:
         """The part of an image of that size that is cut out first.
